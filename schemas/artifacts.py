@@ -1,0 +1,95 @@
+"""What stages hand over: Dataset, Checkpoint, Report, each a folder whose `artifact.json` is written last."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, TypeAdapter
+
+from schemas.encoders import Encoder
+from schemas.spec import Spec
+
+ArtifactType = Literal["Dataset", "Checkpoint", "Report"]
+MANIFEST = "artifact.json"
+
+
+@dataclass(frozen=True)
+class Takes:
+    """Marks a reference field with the type of artifact that it accepts."""
+
+    artifact: ArtifactType
+
+
+class Base(Spec):
+    """What every artifact states of itself.
+
+    `files` maps each payload file, relative to the folder, to its sha256. `parents` maps each reference of the stage to the
+    key it stood for. `config` is the normalised stage; with `parents` it is what the key hashes.
+    """
+
+    key: str
+    stage: str
+    kind: str
+    config: dict[str, Any]
+    parents: dict[str, str]
+    files: dict[str, str]
+    data_version: str = ""
+    environment: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    folder: Path = Field(default=Path("."), exclude=True, strict=False)
+
+    def path(self, name: str) -> Path:
+        """The payload file `name`, absolute or relative as `folder` is."""
+        return self.folder / name
+
+
+class Dataset(Base):
+    """A manifest over images that are never copied: `manifest.parquet` (columns in `ssl_tasks/data/manifest.py`)."""
+
+    type: Literal["Dataset"] = "Dataset"
+    rows: int
+    kept: int
+
+
+class Checkpoint(Base):
+    """`model.safetensors`, the encoder that it fits, and how images must be prepared for it."""
+
+    type: Literal["Checkpoint"] = "Checkpoint"
+    encoder: Encoder
+    mean: list[float]
+    std: list[float]
+    dim: int
+    exported: str
+    """Which part the weights are, for a reader: `encoder`, `teacher encoder`, `student encoder`."""
+
+
+class Report(Base):
+    """`results.json` (one row a model, protocol and metric), figures, and one self-contained `report.html`."""
+
+    type: Literal["Report"] = "Report"
+
+
+Artifact = Dataset | Checkpoint | Report
+_ADAPTER: TypeAdapter[Artifact] = TypeAdapter(Annotated[Artifact, Field(discriminator="type")])
+
+
+def read(folder: Path) -> Artifact:
+    """The artifact in `folder`. Raises FileNotFoundError where none was completed."""
+    stated = json.loads((folder / MANIFEST).read_text())
+    return _ADAPTER.validate_python({**stated, "folder": folder})
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed_files(artifact: Artifact) -> list[str]:
+    """Payload files whose bytes are no longer those that were sealed; a missing file counts."""
+    return [name for name, digest in artifact.files.items() if not artifact.path(name).is_file() or sha256(artifact.path(name)) != digest]
+
+
+TYPES: tuple[ArtifactType, ...] = get_args(ArtifactType)

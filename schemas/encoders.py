@@ -1,0 +1,43 @@
+"""Which backbone: any timm model, with the few arguments that a small or unusual image needs."""
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from schemas.spec import Spec
+
+
+class Encoder(Spec):
+    """A timm backbone without its classifier. https://huggingface.co/docs/timm"""
+
+    name: str = Field(description="timm model name, such as resnet18 or vit_small_patch16_224")
+    image_size: PositiveInt = Field(224, description="side of the square image that it is fed, in pixels")
+    channels: PositiveInt = Field(3, description="input channels: 3 reads images as RGB, 1 as grey")
+    patch_size: PositiveInt | None = Field(None, description="ViT patch side; the model's own where not given")
+    depth: PositiveInt | None = Field(None, description="ViT blocks; the model's own where not given")
+    width: PositiveInt | None = Field(None, description="ViT embedding dimension; the model's own where not given")
+    heads: PositiveInt | None = Field(None, description="ViT attention heads; the model's own where not given")
+    stem: Literal["imagenet", "cifar"] = Field(
+        "imagenet", description="cifar: 3x3 stride-1 first convolution and no max-pool (ResNets), for images of 32 px or less"
+    )
+    options: dict[str, Any] = Field({}, description="further arguments of timm.create_model")
+
+    @property
+    def is_vit(self) -> bool:
+        """Whether the name is that of a plain vision transformer."""
+        return bool(re.search(r"(^|_)(vit|deit|beit|eva)\w*_patch\d+|^test_vit", self.name))
+
+    @property
+    def patch(self) -> int | None:
+        """The patch side that applies, read from the name where not given; None for a model without patches."""
+        named = re.search(r"patch(\d+)", self.name)
+        return self.patch_size or (int(named[1]) if named else None)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.patch and self.image_size % self.patch:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch size {self.patch}")
+        if self.width and self.heads and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self

@@ -1,0 +1,42 @@
+"""Errors that are a user's to mend: one line that says what, where and what to do. Never shown with a traceback."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something the user can mend and a retry cannot: bad config, missing file, full disk, corrupt artifact."""
+
+
+class Collapse(UserError):
+    """A training whose representation has collapsed; the message names the symptom and what to try."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a pipeline file.
+
+    Attributes:
+        file: as the user named it.
+        line, column: from 1; 0 where the fault has no place (such as a missing file).
+        path: dotted, such as `stages.teacher.method.prototypes`; empty for the file as a whole.
+        message: what is wrong; what may be there, or did you mean.
+    """
+
+    file: Path
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else str(self.file)
+        return f"{place} {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+
+
+class InvalidPipeline(UserError):
+    """A pipeline file with one or more faults, all of them in `problems`, in the order of their lines."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems

@@ -1,0 +1,37 @@
+"""Methods whose teacher is a moving average of the student."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from schemas.spec import Spec
+from schemas.views import Views
+
+Momentum = Annotated[float, Field(ge=0, le=1)]
+
+
+class DINO(Spec):
+    """The student predicts, from any crop, the centred and sharpened output of an EMA teacher on the global crops."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2104.14294"
+    kind: Literal["dino"] = "dino"
+    prototypes: PositiveInt = Field(65536, description="K, the dimension of the head's output")
+    hidden: PositiveInt = Field(2048, description="width of the head's hidden layers")
+    bottleneck: PositiveInt = Field(256, description="width of the L2-normalised bottleneck")
+    student_temperature: PositiveFloat = 0.1
+    teacher_temperature: PositiveFloat = Field(0.04, description="after the warm-up")
+    teacher_temperature_start: PositiveFloat = Field(0.04, description="at the start")
+    teacher_temperature_warmup: Momentum = Field(0.3, description="share of the training over which it moves from start to end (30 of 100 epochs)")
+    center_momentum: Momentum = 0.9
+    momentum: Momentum = Field(0.996, description="of the teacher at the start; rises to 1 by a cosine")
+    freeze_last_layer: Momentum = Field(0.01, description="share of the training with a frozen last layer (1 of 100 epochs)")
+    views: Views = Views(scale=(0.4, 1.0), local_scale=(0.05, 0.4), brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1)
+
+    @model_validator(mode="after")
+    def _sharpens(self) -> Self:
+        hottest = max(self.teacher_temperature, self.teacher_temperature_start)
+        if hottest >= self.student_temperature:
+            raise ValueError(
+                f"teacher temperature {hottest} must be below student_temperature {self.student_temperature}: sharper targets are what keeps DINO from collapsing to uniform"
+            )
+        return self

@@ -1,0 +1,60 @@
+"""Pipeline: named stages, each of whose inputs another stage makes."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+
+from pydantic import Field, NonNegativeInt, StringConstraints, field_validator, model_validator
+
+from schemas import references
+from schemas.spec import Spec
+from schemas.stages import Name, Stage
+
+StageName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\[[^\[\]]+\])?$")]
+"""A name as in YAML, or one value of a matrix: `teacher[seed=0]`."""
+
+
+class Schedule(Spec):
+    """When a deployment runs by itself."""
+
+    cron: str = Field(description="five cron fields, such as `0 3 * * 1`")
+    timezone: str = Field("UTC", description="IANA name of the time zone that the fields are read in")
+
+    @field_validator("cron")
+    @classmethod
+    def _has_five_fields(cls, cron: str) -> str:
+        if len(cron.split()) != 5:
+            raise ValueError("must have five fields: minute hour day month weekday")
+        return cron
+
+
+class BrokenReferences(ValueError):
+    """References of a pipeline that do not hold; `problems` lists place and message of each."""
+
+    def __init__(self, problems: list[tuple[references.Loc, str]]) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in problems))
+        self.problems = problems
+
+
+class Pipeline(Spec):
+    """One declared experiment: where the images are, how they are curated, what is trained, how it is judged."""
+
+    name: Name = Field(description="of the MLflow experiment and the Prefect flow")
+    description: str = ""
+    seed: NonNegativeInt = Field(0, description="of every stage that does not state its own")
+    params: dict[Name, Any] = Field({}, description="values that `${params.x}` stands for; typed parameters of a deployment")
+    stages: dict[StageName, Stage] = Field(min_length=1)
+    schedule: Schedule | None = None
+
+    @model_validator(mode="after")
+    def _references_hold(self) -> Self:
+        if found := list(references.problems(self.stages, {n: s.kind for n, s in self.stages.items()})):
+            raise BrokenReferences(found)
+        return self
+
+    def order(self) -> list[str]:
+        """Stage names so that each comes after those it takes from."""
+        return references.in_order(self.stages)
+
+    def parents(self, stage: str) -> Iterator[str]:
+        """The stages that `stage` takes from, each once, in the order of its fields."""
+        yield from dict.fromkeys(r.stage for r in references.references(self.stages[stage]))

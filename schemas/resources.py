@@ -1,0 +1,33 @@
+"""Where a stage runs, how long it may take, and how often it is tried again."""
+
+import re
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from schemas.spec import Spec
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Resources(Spec):
+    """Pool, devices, time limit and retries of one stage."""
+
+    pool: str = Field("local", description="Prefect work pool; `local` runs where the flow runs")
+    devices: PositiveInt = Field(1, description="GPUs, or CPU slots where there is no GPU; more than one starts torchrun")
+    nodes: PositiveInt = Field(1, description="hosts of a distributed training")
+    timeout: str = Field("12h", description="a number and s, m, h or d; the stage's processes are killed after it")
+    retries: Annotated[int, Field(ge=0, le=20)] = Field(2, description="further tries of a stage that died; each resumes from the last checkpoint")
+    retry_delay: NonNegativeInt = Field(5, description="seconds before the first retry, doubled for each further one")
+
+    @field_validator("timeout")
+    @classmethod
+    def _is_a_duration(cls, text: str) -> str:
+        if not re.fullmatch(r"[1-9]\d*[smhd]", text):
+            raise ValueError("must be a number and s, m, h or d, such as 90s or 12h")
+        return text
+
+    @property
+    def seconds(self) -> int:
+        """The time limit in seconds."""
+        return int(self.timeout[:-1]) * _UNITS[self.timeout[-1]]

@@ -1,0 +1,38 @@
+"""Spec: the one base of everything that YAML may say, and the tagged unions that are made of it."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, Strict
+from pydantic_core import CoreSchema
+
+Pair = Annotated[tuple[float, float], Strict(False)]
+"""Two numbers, written as a list in YAML."""
+
+
+class Spec(BaseModel):
+    """A frozen, strictly typed mapping without unknown keys.
+
+    The first line of a subclass's docstring is what `sslflow methods` and the YAML reference say of it; `paper` is its source.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    paper: ClassVar[str] = ""
+
+
+class Shorthand:
+    """Mark of a union told apart by `kind`: the bare string `x` means `{kind: x}`, in YAML and in its JSON Schema."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        union = handler(core)
+        members = [handler.resolve_ref_schema(member) for member in union.get("oneOf", [union])]
+        bare = [member["properties"]["kind"]["const"] for member in members if "required" not in member]
+        return {"anyOf": [{"enum": bare}, union]} if bare else union
+
+
+def from_kind(value: Any) -> Any:
+    """Turn the bare string `x` into `{kind: x}`; leave anything else as it is."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Kinded = (Field(discriminator="kind"), BeforeValidator(from_kind), Shorthand())
+"""Annotations of every union: `Annotated[A | B, *Kinded]`."""

@@ -1,0 +1,117 @@
+"""The five kinds of stage, told apart by `kind`."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, NonNegativeInt, StringConstraints, model_validator
+
+from schemas.artifacts import ArtifactType, Takes
+from schemas.curation import Step
+from schemas.distillers import Distiller
+from schemas.encoders import Encoder
+from schemas.evaluations import Protocol
+from schemas.methods import Method
+from schemas.resources import Resources
+from schemas.sources import Source
+from schemas.spec import Kinded, Spec
+from schemas.training import Train
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+DatasetRef = Annotated[str, Takes("Dataset")]
+CheckpointRef = Annotated[str, Takes("Checkpoint")]
+Seed = Annotated[NonNegativeInt, Field(description="of everything random in the stage; the pipeline's where not given")]
+
+
+class StageBase(Spec):
+    """What every stage may say besides its own."""
+
+    makes: ClassVar[ArtifactType]
+    contract: ClassVar[int] = 1
+    """Version of the code behind the stage: raised when the same config would make another artifact."""
+    resources: Resources = Resources()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what the stage makes; one unnamed output for most."""
+        return ("",)
+
+
+class Ingest(StageBase):
+    """List the images of a source in a manifest."""
+
+    makes: ClassVar[ArtifactType] = "Dataset"
+    kind: Literal["ingest"] = "ingest"
+    source: Source
+
+
+class Curate(StageBase):
+    """Decide, step by step, which images of the train split are kept; other splits pass untouched."""
+
+    makes: ClassVar[ArtifactType] = "Dataset"
+    kind: Literal["curate"] = "curate"
+    dataset: DatasetRef
+    steps: Annotated[list[Step], Field(min_length=1)]
+    seed: Seed = 0
+
+
+class Pretrain(StageBase):
+    """Train an encoder on the kept train images, without labels."""
+
+    makes: ClassVar[ArtifactType] = "Checkpoint"
+    kind: Literal["pretrain"] = "pretrain"
+    dataset: DatasetRef
+    method: Method
+    encoder: Encoder
+    train: Train = Train()
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> Self:
+        local = self.method.views.local_size
+        if local and local > self.encoder.image_size:
+            raise ValueError(f"method.views.local_size {local} is larger than encoder.image_size {self.encoder.image_size}")
+        if local and self.encoder.patch and local % self.encoder.patch:
+            raise ValueError(f"method.views.local_size {local} is not a multiple of patch size {self.encoder.patch}")
+        return self
+
+
+class Distill(StageBase):
+    """Train several students in one pass over a frozen teacher; each is an output of the stage."""
+
+    makes: ClassVar[ArtifactType] = "Checkpoint"
+    kind: Literal["distill"] = "distill"
+    dataset: DatasetRef
+    teacher: CheckpointRef
+    method: Distiller
+    students: Annotated[dict[Name, Encoder], Field(min_length=1)]
+    train: Train = Train()
+    seed: Seed = 0
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """One output a student."""
+        return tuple(self.students)
+
+
+class Comparison(Spec):
+    """A distilled student beside its teacher and beside the same network trained alone."""
+
+    student: CheckpointRef
+    teacher: CheckpointRef
+    alone: CheckpointRef
+
+
+class Evaluate(StageBase):
+    """Judge frozen features by protocols and write one HTML report."""
+
+    makes: ClassVar[ArtifactType] = "Report"
+    kind: Literal["evaluate"] = "evaluate"
+    dataset: DatasetRef
+    models: Annotated[list[CheckpointRef], Field(min_length=1)]
+    protocols: Annotated[list[Protocol], Field(min_length=1)]
+    baselines: list[Literal["pixels", "random"]] = Field(["pixels", "random"], description="raw pixels; each encoder at random initialisation")
+    compare: list[Comparison] = Field([], description="which rows the two deltas of a distilled student are taken from")
+    seed: Seed = 0
+
+
+Stage = Annotated[Ingest | Curate | Pretrain | Distill | Evaluate, *Kinded[:1]]
+KINDS: dict[str, type[StageBase]] = {"ingest": Ingest, "curate": Curate, "pretrain": Pretrain, "distill": Distill, "evaluate": Evaluate}

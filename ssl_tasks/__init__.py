@@ -1,0 +1,1 @@
+"""The science: plain PyTorch, usable with no orchestrator, tracker or data-version tool installed."""

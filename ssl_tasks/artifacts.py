@@ -1,0 +1,63 @@
+"""Sealing: a payload folder becomes an artifact when its `artifact.json` is written and the folder renamed to its key."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from schemas.artifacts import MANIFEST, Artifact, read, sha256
+from schemas.job import Job
+from schemas.stages import Distill
+
+
+def draft(job: Job, output: str = "") -> Path:
+    """An empty folder to write the payload of `output` into; what an earlier try left there is removed."""
+    folder = job.work / "draft" / (output or "output")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
+    """Turn a payload folder into the artifact of `output`, atomically.
+
+    Args:
+        folder: from `draft`, with the payload in it.
+        fields: what the artifact's type states of itself (`rows`, `encoder`, `metrics`, ...), as JSON values.
+
+    Raises:
+        pydantic.ValidationError: if `fields` are not those of the artifact's type.
+    """
+    payload = sorted(p for p in folder.rglob("*") if p.is_file())
+    stated = {
+        "type": job.stage.makes,
+        "key": job.outputs[output],
+        "stage": f"{job.name}.{output}" if output else job.name,
+        "kind": job.stage.kind,
+        "config": config(job, output),
+        "parents": job.inputs,
+        "files": {p.relative_to(folder).as_posix(): sha256(p) for p in payload},
+        "data_version": job.data_version,
+        "environment": job.environment,
+        **fields,
+    }
+    (folder / MANIFEST).write_text(json.dumps(stated, indent=1, sort_keys=True))
+    read(folder)
+    for path in (*payload, folder / MANIFEST):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    final = job.folder(job.outputs[output])
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if not (final / MANIFEST).exists():
+        shutil.rmtree(final, ignore_errors=True)
+        folder.rename(final)
+    return read(final)
+
+
+def config(job: Job, output: str) -> dict[str, Any]:
+    """The stage as it concerns one output: of a distillation, only that output's student."""
+    stated = job.stage.model_dump(mode="json", exclude={"resources"})
+    if isinstance(job.stage, Distill):
+        stated["students"] = {output: stated["students"][output]}
+    return stated

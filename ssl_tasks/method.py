@@ -1,0 +1,48 @@
+"""Method: what the training loop knows of a method. A method owns models and losses; the loop owns everything else."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+Terms = dict[str, Tensor]
+"""Named scalar loss terms, already weighted: the loop minimises their sum and records each."""
+
+
+class Method(nn.Module, ABC):
+    """A method in training.
+
+    `progress` in [0, 1) is the share of the training that lies behind; every schedule is a function of it.
+    Trainable parameters are those with `requires_grad`; everything a resume needs is in `state_dict`.
+    """
+
+    @abstractmethod
+    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Augmented views of a batch.
+
+        Args:
+            images: uint8, (B, C, S, S), on the device that trains.
+            generator: the only source of randomness, on the same device.
+
+        Returns:
+            One float tensor a view, (B, C, H, W), normalised: global crops first.
+        """
+
+    @abstractmethod
+    def forward(self, views: list[Tensor], progress: float) -> Terms:
+        """The loss of a batch of views; with several ranks, each rank's terms average to those of the whole batch."""
+
+    def before_step(self, progress: float) -> None:
+        """Called between backward and the optimizer's step, such as to hold a layer still."""
+
+    def after_step(self, progress: float) -> None:
+        """Called after the optimizer's step, such as to move an EMA teacher."""
+
+    @abstractmethod
+    def exported(self) -> nn.Module:
+        """The encoder (`ssl_tasks.nn.encoder.TimmEncoder`) that is exported and that monitors look at."""
+
+    def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
+        """Numbers of the method's own that tell a collapse, such as a teacher's entropy; called without gradient."""
+        return {}

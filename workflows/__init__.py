@@ -1,0 +1,1 @@
+"""What runs (the YAML files), and what runs it (`engine`)."""

@@ -1,0 +1,1 @@
+"""Adapters: one file per third party, and only that file imports it."""
