@@ -25,7 +25,7 @@ class Takes:
 class Base(Spec):
     """What every artifact states of itself.
 
-    `files` maps each payload file, relative to the folder, to its sha256. `parents` maps each reference of the stage to the
+    `files` maps each payload file, relative to the folder, to its sha256, `sizes` to its bytes. `parents` maps each reference of the stage to the
     key it stood for. `config` is the normalised stage; with `parents` it is what the key hashes.
     """
 
@@ -35,6 +35,7 @@ class Base(Spec):
     config: dict[str, Any]
     parents: dict[str, str]
     files: dict[str, str]
+    sizes: dict[str, int]
     data_version: str = ""
     environment: dict[str, str] = {}
     metrics: dict[str, float] = {}
@@ -85,6 +86,11 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's bytes, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged(artifact: Artifact) -> list[str]:
+    """Payload files that are missing or of another size than when they were sealed: what can be seen without reading them."""
+    return [name for name, size in artifact.sizes.items() if not artifact.path(name).is_file() or artifact.path(name).stat().st_size != size]
 
 
 def changed_files(artifact: Artifact) -> list[str]:

@@ -19,7 +19,7 @@ class Encoder(Spec):
     width: PositiveInt | None = Field(None, description="ViT embedding dimension; the model's own where not given")
     heads: PositiveInt | None = Field(None, description="ViT attention heads; the model's own where not given")
     stem: Literal["imagenet", "cifar"] = Field(
-        "imagenet", description="cifar: 3x3 stride-1 first convolution and no max-pool (ResNets), for images of 32 px or less"
+        "imagenet", description="cifar: 3x3 stride-1 first convolution, no max-pool (ResNets), for 32 px or less"
     )
     options: dict[str, Any] = Field({}, description="further arguments of timm.create_model")
 

@@ -1,6 +1,6 @@
 """The five kinds of stage, told apart by `kind`."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, StringConstraints, model_validator
 
@@ -115,3 +115,11 @@ class Evaluate(StageBase):
 
 Stage = Annotated[Ingest | Curate | Pretrain | Distill | Evaluate, *Kinded[:1]]
 KINDS: dict[str, type[StageBase]] = {"ingest": Ingest, "curate": Curate, "pretrain": Pretrain, "distill": Distill, "evaluate": Evaluate}
+
+
+def output_config(stage: StageBase, output: str) -> dict[str, Any]:
+    """What of a stage's config concerns one of its outputs: of a distillation, only that output's student. Resources never do."""
+    stated = stage.model_dump(mode="json", exclude={"resources"})
+    if isinstance(stage, Distill):
+        stated["students"] = {output: stated["students"][output]}
+    return stated

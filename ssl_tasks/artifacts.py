@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.artifacts import MANIFEST, Artifact, read, sha256
 from schemas.job import Job
-from schemas.stages import Distill
+from schemas.stages import output_config
 
 
 def draft(job: Job, output: str = "") -> Path:
@@ -35,9 +35,10 @@ def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
         "key": job.outputs[output],
         "stage": f"{job.name}.{output}" if output else job.name,
         "kind": job.stage.kind,
-        "config": config(job, output),
+        "config": output_config(job.stage, output),
         "parents": job.inputs,
         "files": {p.relative_to(folder).as_posix(): sha256(p) for p in payload},
+        "sizes": {p.relative_to(folder).as_posix(): p.stat().st_size for p in payload},
         "data_version": job.data_version,
         "environment": job.environment,
         **fields,
@@ -49,15 +50,10 @@ def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
             os.fsync(file.fileno())
     final = job.folder(job.outputs[output])
     final.parent.mkdir(parents=True, exist_ok=True)
-    if not (final / MANIFEST).exists():
-        shutil.rmtree(final, ignore_errors=True)
-        folder.rename(final)
+    if final.exists():
+        replaced = job.work / "replaced" / final.name
+        replaced.parent.mkdir(exist_ok=True)
+        final.rename(replaced)
+        shutil.rmtree(replaced)
+    folder.rename(final)
     return read(final)
-
-
-def config(job: Job, output: str) -> dict[str, Any]:
-    """The stage as it concerns one output: of a distillation, only that output's student."""
-    stated = job.stage.model_dump(mode="json", exclude={"resources"})
-    if isinstance(job.stage, Distill):
-        stated["students"] = {output: stated["students"][output]}
-    return stated

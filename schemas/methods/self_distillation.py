@@ -32,6 +32,7 @@ class DINO(Spec):
         hottest = max(self.teacher_temperature, self.teacher_temperature_start)
         if hottest >= self.student_temperature:
             raise ValueError(
-                f"teacher temperature {hottest} must be below student_temperature {self.student_temperature}: sharper targets are what keeps DINO from collapsing to uniform"
+                f"teacher temperature {hottest} must be below student_temperature {self.student_temperature}: "
+                "sharper targets are what keeps DINO from collapsing to uniform"
             )
         return self
