@@ -1,0 +1,60 @@
+"""Frozen features of many images, a batch at a time."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ssl_tasks.nn.encoder import TimmEncoder
+
+
+@torch.inference_mode()
+def features(
+    encoder: TimmEncoder,
+    images: NDArray[np.uint8],
+    mean: list[float],
+    std: list[float],
+    batch_size: int = 512,
+    device: str | torch.device = "cpu",
+) -> NDArray[np.float32]:
+    """Pooled features of every image, in order; the encoder runs in eval mode and is left in the mode that it was in.
+
+    Args:
+        encoder: fed squares of `encoder.config.image_size`.
+        images: (N, C, S, S), such as a memory-mapped store; read one batch at a time.
+        mean: of each channel, for pixels in [0, 1].
+        std: likewise.
+
+    Returns:
+        (N, dim), not normalised.
+    """
+    training = encoder.training
+    encoder.to(device).eval()
+    rows = np.empty((len(images), encoder.dim), np.float32)
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+        rows[start : start + batch_size] = encoder(prepare(batch, encoder.config.image_size, mean, std)).float().cpu().numpy()
+    encoder.train(training)
+    return rows
+
+
+def prepare(batch: Tensor, size: int, mean: list[float], std: list[float]) -> Tensor:
+    """Squares of `size` as an encoder is fed them in evaluation: resized to 256/224 of it, centre-cropped, normalised.
+
+    Images that are no larger than `size` are resized to it whole; those between `size` and 256/224 of it are only cropped.
+
+    Args:
+        batch: uint8, (B, C, S, S).
+
+    Returns:
+        float32, (B, C, size, size).
+    """
+    pixels = batch.float() / 255
+    side, resized = pixels.shape[-1], round(size * 256 / 224)
+    if side < size or side > resized:
+        side = size if side < size else resized
+        pixels = interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    low = (side - size) // 2
+    pixels = pixels[..., low : low + size, low : low + size]
+    return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]
