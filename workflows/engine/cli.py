@@ -1,0 +1,291 @@
+"""The command line. Each command is a few lines over the modules beside this one, imported when it is called."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import InvalidPipeline, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Self-supervised vision models as a reproducible pipeline.",
+)
+
+DONE, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
+
+File = Annotated[Path, typer.Argument(help="Pipeline YAML", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as stages.teacher.train.epochs=5.", show_default=False)]
+Start = Annotated[str, typer.Option("--from", metavar="STAGE", help="Run this stage and all that depend on it again; what it takes from must be made.")]
+Until = Annotated[str, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
+Force = Annotated[list[str], typer.Option("--force", metavar="STAGE", help="Run this stage again, and all that depend on it.", show_default=False)]
+Workspace = Annotated[
+    Path, typer.Option("--workspace", envvar="SSLFLOW_WORKSPACE", help="Where .sslflow/, data/ and mlflow.db are.", show_default="current folder")
+]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and an exit status, never a traceback."""
+    try:
+        _check_origin()
+        app()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(INVALID)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.command(epilog="Example: sslflow validate workflows/quickstart.yaml")
+def validate(files: Annotated[list[Path], typer.Argument(help="Pipeline YAML files", show_default=False)], sets: Sets = [], as_json: Json = False) -> None:  # noqa: B006 (typer copies it)
+    """Check pipeline files: every fault of each, with its place."""
+    from schemas.load import load
+
+    faults = []
+    for file in files:
+        try:
+            pipeline = load(file, sets)
+            if not as_json:
+                print(f"{file}: valid, {len(pipeline.stages)} stages: {' -> '.join(pipeline.order())}")
+        except InvalidPipeline as invalid:
+            faults += invalid.problems
+    if as_json:
+        _print(
+            {"valid": not faults, "problems": [{"file": str(p.file), "line": p.line, "column": p.column, "path": p.path, "message": p.message} for p in faults]}
+        )
+    elif faults:
+        print(*faults, sep="\n", file=sys.stderr)
+    if faults:
+        raise SystemExit(INVALID)
+
+
+@app.command(epilog="Example: sslflow plan workflows/quickstart.yaml --set stages.teacher.train.epochs=5")
+def plan(file: File, sets: Sets = [], start: Start = "", until: Until = "", force: Force = [], workspace: Workspace = Path("."), as_json: Json = False) -> None:  # noqa: B006
+    """Show what would run, what is made already, and why."""
+    from workflows.engine.run import Selection, plan_pipeline
+    from workflows.engine.sizes import sizes
+
+    made = plan_pipeline(file, workspace.resolve(), sets, select=Selection(start, until, force))
+    if as_json:
+        extent = sizes(made)
+        stages = [
+            {
+                "stage": p.name,
+                "kind": p.stage.kind,
+                "status": p.status,
+                "reason": p.reason,
+                "key": p.key,
+                "parents": p.parents,
+                "missing": p.missing,
+                **extent.get(p.name, {}),
+            }
+            for p in made.stages.values()
+        ]
+        _print({"pipeline": made.pipeline.name, "to_run": [p.name for p in made.todo], "stages": stages})
+        return
+    from workflows.engine.display import console, plan_table
+
+    console().print(plan_table(made, sizes(made)))
+
+
+@app.command(epilog="Example: sslflow run workflows/quickstart.yaml --until teacher")
+def run(file: File, sets: Sets = [], start: Start = "", until: Until = "", force: Force = [], workspace: Workspace = Path("."), as_json: Json = False) -> None:  # noqa: B006
+    """Run what is not made yet; interrupted training goes on where it was."""
+    from workflows.engine.display import Live, console, duration, state
+    from workflows.engine.run import Selection, results, run_pipeline, unheard
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    out = console(to_stderr=as_json)
+    live = Live(out)
+    with _quiet_stdout() if as_json else nullcontext(), live:
+        outcome = run_pipeline(file, workspace, sets, select=Selection(start, until, force), listen=unheard if as_json else live)
+    stages = {p.name: {"status": p.status, "reason": p.reason, "outputs": p.outputs} for p in outcome.plan.stages.values()}
+    stages = {n: {**s, **outcome.record.get("stages", {}).get(n, {})} for n, s in stages.items()}
+    if as_json:
+        _print(
+            {
+                "status": outcome.status,
+                "run": outcome.record.get("id"),
+                "mlflow": outcome.record.get("mlflow"),
+                "stages": stages,
+                "results": results(outcome.plan),
+            }
+        )
+    else:
+        for name, stage in stages.items():
+            if stage["status"] == "reused":
+                out.print(f"{name}: {state('reused')} ({stage['reason']})", highlight=False)
+        for name, stage in stages.items():
+            if stage["status"] in ("failed", "skipped", "cancelled"):
+                out.print(f"{name}: {state(stage['status'])} {stage.get('error') or stage.get('reason', '')}", highlight=False)
+        took = f" in {duration(outcome.record['seconds'])}" if outcome.record else ""
+        out.print(f"{outcome.plan.pipeline.name}: {outcome.status}{took}", highlight=False)
+        _print_reports(outcome.plan)
+    raise SystemExit({"nothing to do": DONE, "done": DONE, "failed": FAILED, "cancelled": INTERRUPTED}[outcome.status])
+
+
+@app.command(epilog="Example: sslflow runs --json")
+def runs(workspace: Workspace = Path("."), limit: Annotated[int, typer.Option(help="How many of the newest.")] = 20, as_json: Json = False) -> None:
+    """List what ran, when, and how it ended."""
+    from itertools import islice
+
+    from workflows.engine import ledger
+
+    records = list(islice(ledger.runs(workspace.resolve()), limit))
+    if as_json:
+        _print(records)
+        return
+    from rich.table import Table
+
+    from workflows.engine.display import console, duration, state
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("run", "status", "started", "took", "made", "reused"):
+        table.add_column(column)
+    for record in records:
+        made = [n for n, s in record["stages"].items() if s["status"] == "done"]
+        reused = [n for n, s in record["stages"].items() if s["status"] == "reused"]
+        took = duration(record["seconds"]) if "seconds" in record else ""
+        table.add_row(record["id"], state(record["status"]), record["started"].replace("T", " ")[:19], took, ", ".join(made), ", ".join(reused))
+    console().print(table if records else "no runs yet; start one with `sslflow run FILE`")
+
+
+@app.command(epilog="Example: sslflow show students.small")
+def show(
+    name: Annotated[str, typer.Argument(help="Run id, artifact key (or the start of one), stage, or `latest`")],
+    workspace: Workspace = Path("."),
+    as_json: Json = False,
+) -> None:
+    """Explain a run, or an artifact down to the data, config and commit that made it."""
+    from workflows.engine import lineage
+    from workflows.engine.explain import artifact_json, print_artifact, print_run
+
+    folder = workspace.resolve()
+    found = lineage.find(folder, name)
+    if as_json:
+        _print(found if isinstance(found, dict) else artifact_json(folder, found))
+    elif isinstance(found, dict):
+        print_run(folder, found)
+    else:
+        print_artifact(folder, found)
+
+
+@app.command(epilog="Example: sslflow methods --json")
+def methods(as_json: Json = False) -> None:
+    """List every curation step, method, distiller and protocol, with paper and parameters."""
+    from dataclasses import asdict
+
+    from schemas.catalog import catalog
+
+    entries = catalog()
+    if as_json:
+        _print([asdict(entry) for entry in entries])
+        return
+    from workflows.engine.display import console
+    from workflows.engine.explain import print_catalog
+
+    print_catalog(console(), entries)
+
+
+@app.command(epilog="Example: sslflow schema > pipeline.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a pipeline file, with which an editor completes it."""
+    from schemas.json_schema import pipeline_schema
+
+    _print(pipeline_schema())
+
+
+@app.command(epilog="Example: sslflow deploy workflows/quickstart.yaml --pool local --cron '0 3 * * 1'")
+def deploy(
+    file: File,
+    pool: Annotated[str, typer.Option(help="Prefect work pool whose workers run it.")],
+    cron: Annotated[str, typer.Option(help="Schedule; the YAML's own where not given.")] = "",
+    sets: Sets = [],  # noqa: B006
+    workspace: Workspace = Path("."),
+) -> None:
+    """Register the pipeline as a Prefect deployment, with its parameters and schedule."""
+    from workflows.engine.deploy import deploy as register
+
+    name = register(file, pool, cron or None, overrides=tuple(sets), workspace=workspace.resolve())
+    print(f"deployed {name}; start it with: prefect deployment run '{name}'")
+
+
+@app.command(epilog="Example: sslflow up --worker")
+def up(worker: Annotated[bool, typer.Option("--worker", help="Also start a process worker on the pool `local`.")] = False) -> None:
+    """Start a persistent Prefect server on this machine, that later runs and deploys find by themselves."""
+    from workflows.engine.servers import up as start
+
+    start(worker)
+
+
+@app.command(epilog="Example: sslflow down")
+def down() -> None:
+    """Stop what `up` started."""
+    from workflows.engine.servers import down as stop
+
+    stop()
+
+
+@app.command(epilog="Example: sslflow ui --port 5000")
+def ui(port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000, workspace: Workspace = Path(".")) -> None:
+    """Serve the MLflow UI on this workspace's store, and say where Prefect's is."""
+    from workflows.engine.mlflow_ui import ui as serve
+    from workflows.engine.servers import address
+
+    serve(workspace.resolve(), port, address())
+
+
+def _print(document: Any) -> None:
+    print(json.dumps(document, indent=1, default=str))
+
+
+def _print_reports(plan: Any) -> None:
+    from workflows.engine.display import console, result_table
+
+    for planned in plan.stages.values():
+        for artifact in plan.artifacts(planned).values() if planned.stage.kind == "evaluate" else ():
+            rows = json.loads(artifact.path("results.json").read_text())["rows"]
+            console().print(f"\n{planned.name}", highlight=False)
+            console().print(result_table(rows))
+            console().print(f"report: {artifact.path('report.html')}\ncompare runs: sslflow ui", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Send whatever a library prints to stderr, so that stdout holds one JSON document."""
+    keep = os.dup(1)
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(keep, 1)
+        os.close(keep)
+
+
+def _check_origin() -> None:
+    """Refuse to run beside a foreign package that is called `workflows` or `schemas` too."""
+    import schemas
+    import workflows
+
+    here = Path(__file__).resolve().parents[2]
+    for package in (workflows, schemas):
+        if Path(package.__file__ or "").resolve().parents[1] != here:
+            raise UserError(f"another package named '{package.__name__}' comes before sslflow's: {package.__file__}; use an environment of its own")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What `show` and `methods` print: the chain behind a number, and the catalog of what a pipeline may say."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from schemas.artifacts import Artifact, Dataset
+from schemas.catalog import Entry
+from workflows.engine import lineage
+from workflows.engine.display import console, duration, state
+from workflows.engine.reuse import flatten
+
+
+def artifact_json(workspace: Path, artifact: Artifact) -> dict[str, Any]:
+    """The artifact, the runs that made or used it, and all that it was made from."""
+    parents = [a for _, a in lineage.chain(workspace, artifact)][1:]
+    stated = {**artifact.model_dump(mode="json"), "folder": str(artifact.folder), "runs": lineage.runs_of(workspace, artifact.key)}
+    return {**stated, "lineage": [{"stage": a.stage, "type": a.type, "key": a.key, "data_version": a.data_version, "metrics": a.metrics} for a in parents]}
+
+
+def print_artifact(workspace: Path, artifact: Artifact) -> None:
+    """Explain an artifact: its metrics, and the chain down to the data, each link with its config and commit."""
+    out = console()
+    out.print(f"[bold]{artifact.stage}[/] {artifact.type} {artifact.key}", highlight=False)
+    out.print(str(artifact.folder), style="dim", highlight=False, soft_wrap=True)
+    if artifact.metrics:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for name, value in artifact.metrics.items():
+            table.add_row(name, f"{value:,.4g}")
+        out.print(table)
+    branches: dict[int, Tree] = {}
+    for depth, link in lineage.chain(workspace, artifact):
+        label = f"[bold]{link.stage}[/] {link.type} {link.key}"
+        branches[depth] = branches[depth - 1].add(label) if depth else Tree(label)
+        for line in _facts(link):
+            branches[depth].add(f"[dim]{line}[/]")
+    out.print(branches[0], soft_wrap=True, highlight=False)
+    for run in lineage.runs_of(workspace, artifact.key)[:5]:
+        out.print(f"run {run}", style="dim", highlight=False)
+
+
+def _facts(link: Artifact) -> list[str]:
+    config = {k: v for k, v in flatten(link.config) if k != "kind"}
+    told = ", ".join(f"{k}={v}" for k, v in list(config.items())[:12]) + (" ..." if len(config) > 12 else "")
+    facts = [told]
+    if isinstance(link, Dataset):
+        facts.append(f"{link.kept:,} of {link.rows:,} images kept, manifest sha256 {link.files['manifest.parquet'][:12]}")
+    if link.data_version:
+        facts.append(f"data.version {link.data_version}")
+    if commit := link.environment.get("git_commit"):
+        facts.append(f"git {commit[:12]}{'-dirty' if commit.endswith('-dirty') else ''}")
+    return facts
+
+
+def print_run(workspace: Path, record: dict[str, Any]) -> None:
+    """Explain a run: each stage's state, time and reason, then the results and where they are tracked."""
+    out = console()
+    out.print(f"[bold]{record['id']}[/] {state(record['status'])}, started {record['started']}, file {record.get('file', '')}", highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("stage", "status", "took", "key", "why"):
+        table.add_column(column, overflow="fold")
+    for name, stage in record["stages"].items():
+        took = duration(stage["seconds"]) if "seconds" in stage else ""
+        table.add_row(name, state(stage["status"]), took, stage.get("key", ""), stage.get("error") or stage.get("reason", ""))
+    out.print(table)
+    for name, stage in record["stages"].items():
+        for output, key in stage.get("outputs", {}).items():
+            artifact = workspace / ".sslflow/artifacts" / key / "artifact.json"
+            if stage.get("kind") == "evaluate" and artifact.exists():
+                for metric, value in lineage.read(artifact.parent).metrics.items():
+                    out.print(f"{name}{'.' + output if output else ''} {metric} {value:.4g}", highlight=False)
+    if record.get("mlflow"):
+        out.print(f"mlflow: {record['mlflow']}", highlight=False, soft_wrap=True)
+
+
+def print_catalog(out: Console, entries: list[Entry]) -> None:
+    """Every entry with its one-line meaning, its paper, and its parameters with their defaults."""
+    group = ""
+    for entry in entries:
+        if entry.group != group:
+            group = entry.group
+            out.print(f"\n[bold underline]{group}[/]")
+        out.print(f"[bold]{entry.kind}[/]  {entry.meaning}", highlight=False)
+        if entry.paper:
+            out.print(f"    {entry.paper}", style="dim", highlight=False)
+        for parameter in entry.parameters:
+            default = "required" if parameter.required else f"= {parameter.default}"
+            out.print(f"    {parameter.name} ({parameter.type}) {default}  {parameter.description}", style="dim", highlight=False, markup=False)

@@ -1,0 +1,162 @@
+"""Running a pipeline from its file: load, plan, execute, record. What `sslflow run` and a deployed flow both call."""
+
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from schemas.errors import UserError
+from schemas.load import load
+from schemas.pipeline import Pipeline
+from schemas.sources import Digits, Folder
+from schemas.stages import Ingest
+from ssl_tasks.data.fingerprint import fingerprint
+from workflows.engine import dvc_data, ledger
+from workflows.engine.environment import environment
+from workflows.engine.reuse import Plan, make_plan
+
+Listen = Callable[[str, dict[str, Any]], None]
+"""Told of each stage's events: `{"event": "state" | "progress" | "metrics" | "note" | "params", ...}`."""
+
+
+def unheard(_stage: str, _event: dict[str, Any]) -> None:
+    """The listener of a run that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a pipeline is asked for, and what of it runs again though it is made; see `reuse.make_plan`."""
+
+    start: str = ""
+    until: str = ""
+    force: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `record` is the ledger's; empty if there was nothing to do."""
+
+    status: Literal["nothing to do", "done", "failed", "cancelled"]
+    plan: Plan
+    record: dict[str, Any]
+
+
+def plan_pipeline(file: Path, workspace: Path, overrides: Sequence[str] = (), params: Mapping[str, Any] | None = None, select: Selection | None = None) -> Plan:
+    """Load the file and decide what would run. Writes nothing.
+
+    Raises:
+        schemas.errors.UserError: if the file is invalid or a source is missing.
+    """
+    pipeline = load(file, overrides, params)
+    select = select or Selection()
+    version = dvc_data.version(workspace)
+    return make_plan(
+        pipeline,
+        workspace,
+        {name: _stamp(stage, workspace, version) for name, stage in pipeline.stages.items() if isinstance(stage, Ingest)},
+        previous=ledger.last_keys(workspace, pipeline.name),
+        start=select.start,
+        until=select.until,
+        force=select.force,
+        data_version=version,
+        environment=environment(workspace),
+    )
+
+
+def run_pipeline(
+    file: Path,
+    workspace: Path,
+    overrides: Sequence[str] = (),
+    params: Mapping[str, Any] | None = None,
+    select: Selection | None = None,
+    listen: Listen = unheard,
+    on_plan: Callable[[Plan], None] | None = None,
+) -> Outcome:
+    """Run what is not made yet, by Prefect, tracked in MLflow, on data checked by DVC.
+
+    Raises:
+        schemas.errors.UserError: before any work, if the request cannot be carried out.
+    """
+    workspace = workspace.resolve()
+    pipeline = load(file, overrides, params)
+    with ledger.Exclusive(workspace, pipeline.name):
+        prepare_data(pipeline, workspace)
+        plan = plan_pipeline(file, workspace, overrides, params, select)
+        if on_plan:
+            on_plan(plan)
+        if not plan.todo:
+            return Outcome("nothing to do", plan, {})
+        return _execute(plan, file, overrides, params or {}, listen)
+
+
+def prepare_data(pipeline: Pipeline, workspace: Path) -> None:
+    """Put the raw images in place and check them against `data.dvc`, where that covers them.
+
+    Raises:
+        schemas.errors.UserError: if the bytes are not those that `data.dvc` names.
+    """
+    sources = [s.source for s in pipeline.stages.values() if isinstance(s, Ingest)]
+    generated = [s for s in sources if isinstance(s, Digits)]
+    if any(not (workspace / s.path).exists() for s in generated):
+        from ssl_tasks.data.sources import materialise
+
+        for source in generated:
+            materialise(source, workspace)
+    if any(isinstance(s, Digits | Folder) and dvc_data.covers(workspace, s.path) for s in sources):
+        dvc_data.check(workspace)
+
+
+def _stamp(stage: Ingest, workspace: Path, version: str) -> str:
+    if isinstance(stage.source, Digits | Folder) and dvc_data.covers(workspace, stage.source.path):
+        return version
+    return fingerprint(stage.source, workspace)
+
+
+def _execute(plan: Plan, file: Path, overrides: Sequence[str], params: Mapping[str, Any], listen: Listen) -> Outcome:
+    from workflows.engine import flow, mlflow_tracker
+
+    workspace, name = plan.workspace, plan.pipeline.name
+    _check_disk(workspace)
+    mlflow_tracker.check(mlflow_tracker.tracking_uri(workspace))
+    flow.check_server(workspace)
+    record = ledger.Run(workspace, name, file=str(file), overrides=list(overrides), params=dict(params), environment=plan.environment)
+    for planned in plan.stages.values():
+        state = planned.status if planned.status in ("reused", "skipped") else "planned"
+        record.stage(planned.name, status=state, kind=planned.stage.kind, reason=planned.reason, key=planned.key, outputs=planned.outputs)
+    text = file.read_text(encoding="utf-8")
+    (record.folder / "pipeline.yaml").write_text(text, encoding="utf-8")
+    experiment = mlflow_tracker.Execution(workspace, plan.pipeline, text, plan.environment, _version(plan), record.id, record.folder / "spool.jsonl")
+    record.note(mlflow=experiment.url)
+    status: Literal["done", "failed", "cancelled"] = "failed"
+    try:
+        status = "done" if flow.execute(plan, record, experiment, listen) else "failed"
+    except KeyboardInterrupt:
+        status = "cancelled"
+    finally:
+        experiment.finish(status, results(plan))
+        record.finish(status)
+    return Outcome(status, plan, record.record)
+
+
+def results(plan: Plan) -> dict[str, float]:
+    """The figures of every report of a plan that is made, by stage and name."""
+    reports = [p for p in plan.stages.values() if p.stage.kind == "evaluate"]
+    return {f"{p.name}/{name}": value for p in reports for a in plan.artifacts(p).values() for name, value in a.metrics.items()}
+
+
+def _version(plan: Plan) -> str:
+    return "+".join(dict.fromkeys(v for v in plan.data_versions.values() if v))
+
+
+def _check_disk(workspace: Path) -> None:
+    """Refuse to start where nothing could be written: a read-only folder, or less than 50 MB free."""
+    folder = workspace / ".sslflow"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").write_text("")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; make it writable or run in another folder") from None
+    if (free := shutil.disk_usage(folder).free) < 50_000_000:
+        raise UserError(f"only {free // 1_000_000} MB free on the disk of {folder}; free some space, old artifacts are in {folder / 'artifacts'}")

@@ -1,0 +1,66 @@
+"""How large the stages of a plan are: encoder parameters, steps, images to be seen. Known before anything is trained."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from schemas.artifacts import Dataset
+from schemas.curation import Balance
+from schemas.encoders import Encoder
+from schemas.job import CACHE
+from schemas.stages import Curate, Distill, Pretrain
+from workflows.engine.reuse import Plan, made
+
+
+def sizes(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Of each stage that trains: `parameters`, `steps`, `images_seen`, as text; a bound where the data is not curated yet."""
+    trained = {n: s.stage for n, s in plan.stages.items() if isinstance(s.stage, Pretrain | Distill)}
+    encoders = [e for s in trained.values() for e in _encoders(s)]
+    counts = parameters(plan.workspace, encoders)
+    found = {}
+    for name, stage in trained.items():
+        images, bound = _images(plan, plan.stages[name].inputs[stage.dataset])
+        found[name] = {"parameters": ", ".join(_count(counts.get(_id(e))) for e in _encoders(stage))}
+        if images:
+            per_epoch = max(1, images // stage.train.batch_size)
+            steps = max(1, round(stage.train.epochs * per_epoch))
+            found[name] |= {"steps": f"{bound}{steps:,}", "images_seen": f"{bound}{steps * min(stage.train.batch_size, images):,}"}
+    return found
+
+
+def parameters(workspace: Path, encoders: list[Encoder]) -> dict[str, int]:
+    """Parameter counts by encoder; counted in a child process, which may import torch, and remembered."""
+    memory = workspace / CACHE / "parameters.json"
+    known: dict[str, int] = json.loads(memory.read_text()) if memory.exists() else {}
+    unknown = {_id(e): e for e in encoders if _id(e) not in known}
+    if unknown:
+        command = [sys.executable, "-m", "ssl_tasks.nn.count", *unknown]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        known |= dict(zip(unknown, json.loads(done.stdout), strict=True)) if done.returncode == 0 else {}
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(json.dumps(known))
+    return known
+
+
+def _encoders(stage: Pretrain | Distill) -> list[Encoder]:
+    return [stage.encoder] if isinstance(stage, Pretrain) else list(stage.students.values())
+
+
+def _id(encoder: Encoder) -> str:
+    return encoder.model_dump_json()
+
+
+def _count(parameters: int | None) -> str:
+    return f"{parameters:,}" if parameters else "?"
+
+
+def _images(plan: Plan, key: str) -> tuple[int, str]:
+    """Kept train images of a dataset, and `≤` if that is only a bound; 0 if nothing is known."""
+    artifact = made(plan.workspace, key)
+    if isinstance(artifact, Dataset):
+        return artifact.kept, ""
+    maker = next(p.stage for p in plan.stages.values() if key in p.outputs.values())
+    kept = [s.keep for s in maker.steps if isinstance(s, Balance)] if isinstance(maker, Curate) else []
+    return (min(kept), "≤") if kept else (0, "")
