@@ -18,8 +18,8 @@ class Encoder(Spec):
     depth: PositiveInt | None = Field(None, description="ViT blocks; the model's own where not given")
     width: PositiveInt | None = Field(None, description="ViT embedding dimension; the model's own where not given")
     heads: PositiveInt | None = Field(None, description="ViT attention heads; the model's own where not given")
-    stem: Literal["imagenet", "cifar"] = Field(
-        "imagenet", description="cifar: 3x3 stride-1 first convolution, no max-pool (ResNets), for 32 px or less"
+    stem: Literal["imagenet", "cifar", "half"] = Field(
+        "imagenet", description="of a ResNet for small images, with a 3x3 first convolution and no max-pool; cifar: stride 1, half: stride 2"
     )
     options: dict[str, Any] = Field({}, description="further arguments of timm.create_model")
 

@@ -32,6 +32,7 @@ class Views(Spec):
     blur: Probability = Field(0.5, description="probability of a Gaussian blur, sigma 0.1 to 2.0 at 224 px, less for smaller crops")
     solarize: Probability = Field(0.0, description="probability of inverting the bright half")
     rotation: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="largest rotation, in degrees")
+    shear: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="largest horizontal shear: shift of a row over its distance from the middle")
     noise: Strength = Field(0.0, description="standard deviation of additive Gaussian noise, for pixels in [0, 1]")
 
     @model_validator(mode="after")

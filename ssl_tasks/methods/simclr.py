@@ -1,0 +1,46 @@
+"""A Simple Framework for Contrastive Learning of Visual Representations. Chen, Kornblith, Norouzi, Hinton, 2020.
+https://arxiv.org/abs/2002.05709
+
+Two random views of an image are each other's positive, the views of all other images of the batch are negatives.
+The loss is taken on a projection of the features, which is dropped afterwards.
+
+Symbols: h = f(x), the encoder's features; z = g(h), the projection; tau, the temperature.
+
+Differs from the paper:
+- The projector has batch norm after each of its two layers, as the authors' code
+  (https://github.com/google-research/simclr/blob/master/model_util.py, `projection_head`); the paper's formula has none.
+- Augmentations are those of `ssl_tasks.data.views`, which see for how they differ.
+- Any optimizer; the paper uses LARS.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from schemas.methods import SimCLR as SimCLRConfig
+from ssl_tasks.data.views import augment
+from ssl_tasks.distributed import gather, rank
+from ssl_tasks.losses.contrastive import nt_xent
+from ssl_tasks.method import Method, Terms
+from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.heads import mlp
+
+
+class SimCLR(Method):
+    """Encoder f and projector g, trained with NT-Xent over the whole batch of all processes."""
+
+    def __init__(self, config: SimCLRConfig, encoder: TimmEncoder) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.projector = mlp(encoder.dim, config.hidden, config.output, last_norm=True)
+
+    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        return augment(self.config.views, images, self.encoder.config.image_size, generator)
+
+    def forward(self, views: list[Tensor], progress: float) -> Terms:
+        z, z_prime = self.projector(self.encoder(torch.cat(views))).chunk(2)
+        everyone = gather(z), gather(z_prime)
+        return {"nt_xent": nt_xent(z, z_prime, self.config.temperature, everyone, offset=rank() * len(z))}
+
+    def exported(self) -> nn.Module:
+        return self.encoder

@@ -1,0 +1,46 @@
+"""Small networks between an encoder and a loss; thrown away after training."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.functional import linear, normalize
+
+
+def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
+    """Linear layers with batch norm and ReLU between them.
+
+    Args:
+        widths: of the input, each hidden layer, and the output.
+        last_norm: whether batch norm follows the last layer too.
+    """
+    layers: list[nn.Module] = []
+    last = len(widths) - 2
+    for i, (before, after) in enumerate(pairwise(widths)):
+        layers.append(nn.Linear(before, after, bias=False))
+        if i < last:
+            layers += [nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+    if last_norm:
+        layers.append(nn.BatchNorm1d(widths[-1]))
+    return nn.Sequential(*layers)
+
+
+class PrototypeHead(nn.Module):
+    """DINO's head: an MLP to an L2-normalised bottleneck, then its cosine with each prototype.
+
+    The prototypes are the last layer; their length is fixed to 1, which is weight normalisation with a frozen gain.
+    https://github.com/facebookresearch/dino/blob/main/vision_transformer.py (`DINOHead`)
+    """
+
+    def __init__(self, dim: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck))
+        self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
+        for layer in (*self.mlp, self.prototypes):
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, prototypes) between -1 and 1, of features (B, dim)."""
+        return linear(normalize(self.mlp(features), dim=-1), normalize(self.prototypes.weight, dim=-1))
