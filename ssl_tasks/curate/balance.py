@@ -1,0 +1,66 @@
+"""Cluster by k-means and sample the clusters evenly down to a target size.
+
+Vo et al., Automatic Data Curation for Self-Supervised Learning: A Clustering-Based Approach, 2024,
+https://arxiv.org/abs/2405.15613. Frequent concepts fill large clusters; taking at most c images of each, with c such that the
+target is met, flattens their distribution.
+
+Differs from the paper: one level of clusters where the paper stacks several and re-centres them by resampling.
+"""
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.curation import Balance
+from ssl_tasks.curate.decisions import Decisions, Removed
+
+ITERATIONS = 25
+
+
+def balance(ids: Sequence[int], embeddings: NDArray[np.float32], config: Balance, seed: int) -> Decisions:
+    """Keep `config.keep` rows, as evenly over the clusters as their sizes allow; within a cluster chance decides.
+
+    Args:
+        embeddings: (N, dim).
+    """
+    clusters = cluster(embeddings, min(config.clusters, len(ids)), seed)
+    notes = [f"all {len(ids)} images kept: there are no more than `keep: {config.keep}`"] if len(ids) <= config.keep else []
+    random = np.random.default_rng(seed)
+    sizes = np.bincount(clusters, minlength=min(config.clusters, len(ids)))
+    shares = even_shares(sizes, config.keep, random)
+    chosen = np.zeros(len(ids), bool)
+    for number, share in enumerate(shares):
+        members = np.flatnonzero(clusters == number)
+        chosen[random.permutation(members)[:share]] = True
+    removed = [Removed(ids[int(i)], f"cluster {clusters[i]} is full") for i in np.flatnonzero(~chosen)]
+    metrics = {"clusters": int((sizes > 0).sum()), "largest_cluster_before": int(sizes.max()), "largest_cluster_after": int(shares.max())}
+    return Decisions(removed, clusters, metrics, notes)
+
+
+def even_shares(sizes: NDArray[np.int64], keep: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """How many to take of clusters of these sizes: min(cap, size) each, plus one of some larger ones, `keep` in all."""
+    if sizes.sum() <= keep:
+        return sizes
+    low, high = 0, int(sizes.max())
+    while high - low > 1:  # the cap is the largest number with sum(min(cap, size)) <= keep
+        middle = (low + high) // 2
+        low, high = (middle, high) if np.minimum(sizes, middle).sum() <= keep else (low, middle)
+    shares = np.minimum(sizes, low)
+    larger = np.flatnonzero(sizes > low)
+    shares[random.permutation(larger)[: keep - shares.sum()]] += 1
+    return shares
+
+
+def cluster(embeddings: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int32]:
+    """Number of the nearest of `count` k-means centroids for each row: the same for any number of threads."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # sums in another order round to other centroids
+    try:
+        means = faiss.Kmeans(embeddings.shape[1], count, niter=ITERATIONS, seed=seed % 2**31, min_points_per_centroid=1)
+        means.train(embeddings)
+        nearest = means.index.search(embeddings, 1)[1][:, 0]
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return np.asarray(nearest, np.int32)

@@ -1,0 +1,142 @@
+"""The store: every image of a manifest decoded once, into one memory-mapped array of equal squares."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from schemas.errors import UserError
+from ssl_tasks.data.images import Unreadable, open_image
+
+VERSION = 1
+"""Raised when the same file would give other pixels."""
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def side_for(table: pa.Table, image_size: int) -> int:
+    """Side of the squares to store for an encoder of `image_size`: 256/224 of it, but no larger than the largest image needs."""
+    sides = [min(w, h) for w, h in zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True) if w and h]
+    wanted = round(image_size * 256 / 224)
+    return min(wanted, max(sides, default=wanted))
+
+
+def open_store(table: pa.Table, workspace: Path, side: int, channels: int, cache: Path) -> NDArray[np.uint8]:
+    """The images of `table` in its order, memory-mapped: uint8, (N, C, S, S).
+
+    Each is made upright, resized so that its shorter side is `side` (antialiased), and centre-cropped. The array is cached by
+    the images' hashes; a process that finds another one making the same array waits for it.
+
+    Args:
+        side: S.
+        channels: C, 1 for grey or 3 for RGB.
+        cache: folder of the cache.
+
+    Raises:
+        UserError: where an image cannot be decoded or is not what the manifest lists, or the cache cannot be written.
+    """
+    hashes = "\n".join(table["sha256"].to_pylist())
+    path = cache / f"store-{hashlib.sha256(f'{VERSION}:{side}:{channels}:{hashes}'.encode()).hexdigest()[:24]}.npy"
+    shape = (len(table), channels, side, side)
+    found = _load(path, shape)
+    if found is None:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            _make(path, shape, squares(table, workspace, side, channels))
+        except OSError as error:
+            size = np.prod(shape, dtype=np.int64) / 1e6
+            raise UserError(f"cannot write {size:,.1f} MB of decoded images to {cache} ({error.strerror}): free space there") from error
+        found = np.load(path, mmap_mode="r")
+    return found
+
+
+def squares(table: pa.Table, workspace: Path, side: int, channels: int) -> Iterator[NDArray[np.uint8]]:
+    """The squares of `open_store` one by one, (C, S, S)."""
+
+    def square(row: tuple[str, str]) -> NDArray[np.uint8]:
+        return pixels(centre_square(read_listed(workspace / row[0], row[1]), side), channels)
+
+    rows = zip(table["uri"].to_pylist(), table["sha256"].to_pylist(), strict=True)
+    return parallel(square, list(rows))
+
+
+def read_listed(path: Path, sha256: str) -> Image.Image:
+    """The picture in a file that a manifest lists.
+
+    Raises:
+        UserError: where it gives no picture, or its bytes are no longer those that were listed.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read image {path} ({error.strerror}): put it back, or list the images again with `--force` on the ingest") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"image {path} has changed since it was listed: list the images again with `--force` on the ingest")
+    try:
+        return open_image(data)
+    except Unreadable as error:
+        raise UserError(f"image {path} cannot be decoded ({error.reason}): let a curate stage with the step `integrity` remove it") from error
+
+
+def centre_square(image: Image.Image, side: int) -> Image.Image:
+    """The image with its shorter side resized to `side`, cropped to the square in its middle."""
+    width, height = image.size
+    short = min(width, height)
+    left, top = (width - short) / 2, (height - short) / 2
+    if short == side:
+        return image.crop((int(left), int(top), int(left) + side, int(top) + side))
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))
+
+
+def pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    """The image as uint8, (C, H, W): grey for one channel, else RGB."""
+    if channels == 1:
+        return np.asarray(image.convert("L"))[None]
+    return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+
+def parallel(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
+    """`map` over a few threads, in order, a bounded stretch at a time; Pillow and hashing release the interpreter's lock."""
+    stretch = 1024
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(items), stretch):
+            yield from pool.map(function, items[start : start + stretch])
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """The cached array, or None where there is none or it was cut short."""
+    try:
+        array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return array if array.shape == shape else None
+
+
+def _make(path: Path, shape: tuple[int, ...], rows: Iterator[NDArray[np.uint8]]) -> None:
+    """Write the array to `path`, whole or not at all; of several processes that are asked to, one does and the others wait."""
+    partial = path.with_suffix(".partial")
+    with partial.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if _load(path, shape) is not None:
+            partial.unlink(missing_ok=True)
+            return
+        file.truncate(0)
+        try:
+            # Written in order, never through a map: on a full disk a write is an error, but a touched page kills the process.
+            np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for row in rows:
+                file.write(row.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(0)
+            raise
+        partial.replace(path)
