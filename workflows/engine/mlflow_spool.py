@@ -37,25 +37,25 @@ class Receiver(Protocol):
 
 
 class Spool:
-    """The file behind the queue: a header, operations, and how many of them were sent.
+    """The file behind the queue: a header, numbered operations, and the number of the last one that was sent.
 
     It is locked while it is open, so that a later process takes over only what a dead one left.
 
     Raises:
-        BlockingIOError: if another process, or this one, has it open.
+        BlockingIOError: if it is open already, in another process or in this one.
     """
 
     def __init__(self, path: Path, header: dict[str, Any] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self.header: dict[str, Any] = {}
         self.ids: dict[str, str] = {}
         self.pending: deque[Operation] = deque()
         self.open_runs: dict[str, None] = {}
-        self.header: dict[str, Any] = {}
-        self._sent = 0
-        self._noted = (0, 0)
+        self._count = self._sent = 0
+        self._noted: tuple[int, int] = (0, 0)
         self._lock = threading.Lock()
-        self._file = path.open("a+", encoding="utf-8")
+        self._file = path.open("a+", encoding="utf-8", errors="replace")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -81,12 +81,13 @@ class Spool:
                 self.ids |= entry["ids"]
             else:
                 self._queue(entry)
-        for _ in range(self._sent):
+        while self.pending and self.pending[0]["n"] <= self._sent:
             self.pending.popleft()
         if text and not text.endswith("\n"):
             self._file.write("\n")
 
     def _queue(self, operation: Operation) -> None:
+        self._count = operation["n"]
         self.pending.append(operation)
         if operation["do"] == "start":
             self.open_runs[operation["run"]] = None
@@ -96,8 +97,9 @@ class Spool:
     def add(self, operation: Operation) -> None:
         """Put an operation at the end, on the disk first."""
         with self._lock:
-            self._write(operation)
-            self._queue(operation)
+            numbered = {"n": self._count + 1, **operation}
+            self._write(numbered)
+            self._queue(numbered)
 
     def first(self, count: int) -> list[Operation]:
         """The operations at the front that are to be sent next."""
@@ -108,8 +110,7 @@ class Spool:
         """Drop operations that were sent from the front."""
         with self._lock:
             for _ in range(count):
-                self.pending.popleft()
-            self._sent += count
+                self._sent = self.pending.popleft()["n"]
 
     def note_sent(self) -> None:
         """Write down what was sent, so that a later process begins after it."""
@@ -127,9 +128,10 @@ class Spool:
 
     def close(self, *, remove: bool) -> None:
         """Let go of the file; remove it when all of it was sent."""
-        if remove:
-            self.path.unlink(missing_ok=True)
-        self._file.close()
+        with self._lock:
+            if remove:
+                self.path.unlink(missing_ok=True)
+            self._file.close()
 
 
 class Sender(threading.Thread):
@@ -146,8 +148,10 @@ class Sender(threading.Thread):
         self._receiver: Receiver | None = None
         self._closing = threading.Event()
         self._urgent = threading.Event()
-        self.settled = threading.Event()
+        self._tried = time.monotonic()
         self.problem = ""
+        self.settled = threading.Event()
+        """Set when the first try to send has succeeded or failed."""
 
     def put(self, operation: Operation, *, now: bool = False) -> None:
         """Queue an operation; `now` sends what is queued without waiting for the next round."""
@@ -157,14 +161,14 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Send until closed and nothing is left."""
-        pause, first = 0.0, True
+        pause, connected = 0.0, False
         while self._spool.pending or not self._closing.is_set():
             self._wait(pause)
             try:
                 self._drain()
             except Unreachable as error:
                 if not self.problem:
-                    self._say(f"MLflow does not answer ({error}); training goes on, what it should record is kept in {self._spool.path} and sent when it is back")
+                    self._say(f"MLflow does not answer ({error}); training goes on, its records are kept in {self._spool.path} and sent when it is back")
                 self.problem = str(error)
                 pause = min(max(1.0, 2 * pause), 30.0)
             else:
@@ -172,8 +176,8 @@ class Sender(threading.Thread):
                     self._say("MLflow is back; what was kept has been sent")
                 self.problem, pause = "", 0.0
             self.settled.set()
-            if first and not self.problem:
-                first = False
+            if not connected and not self.problem:
+                connected = True
                 self._once_connected()
 
     def _wait(self, pause: float) -> None:
@@ -189,25 +193,30 @@ class Sender(threading.Thread):
         if self._receiver is None:
             self._receiver = self._connect()
         try:
-            send_all(self._spool, self._receiver, self._say)
+            send_all(self._spool, self._receiver, self._say, self._progressed)
         finally:
             self._spool.note_sent()
 
+    def _progressed(self) -> None:
+        self._tried = time.monotonic()
+
     def finish(self, patience: float) -> bool:
-        """Send what is left and stop; gives up once the receiver has been away for `patience` seconds. Whether all was sent."""
+        """Send what is left and stop; whether all was sent.
+
+        Args:
+            patience: seconds without success after which to give up; six times as long while there is no failure either.
+        """
+        self._progressed()
         self._closing.set()
         self._urgent.set()
-        waited = time.monotonic()
-        while self.is_alive():
+        while self.is_alive() and self._spool.pending:
             self.join(0.05)
-            if not self.problem and self.settled.is_set():
-                waited = max(waited, time.monotonic() - patience / 2)
-            if time.monotonic() - waited > patience:
+            if time.monotonic() - self._tried > (patience if self.problem else 6 * patience):
                 break
         return not self._spool.pending
 
 
-def send_all(spool: Spool, receiver: Receiver, say: Say) -> None:
+def send_all(spool: Spool, receiver: Receiver, say: Say, progressed: Callable[[], None] = lambda: None) -> None:
     """Send a spool from its front until it is empty.
 
     Raises:
@@ -216,5 +225,6 @@ def send_all(spool: Spool, receiver: Receiver, say: Say) -> None:
     while operations := spool.first(2000):
         count, refused = receiver.send(operations, spool.ids)
         spool.taken(count)
+        progressed()
         for message in refused:
             say(f"MLflow refused a record, which is left out: {message}")

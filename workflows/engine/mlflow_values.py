@@ -1,0 +1,66 @@
+"""What MLflow takes for a name, a parameter and a metric, made from what we have."""
+
+import hashlib
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from schemas.artifacts import Artifact
+from workflows.engine.reuse import flatten
+
+Point = list[Any]
+"""A metric's name, value, time in milliseconds and step: what MLflow's `Metric` is made of, and JSON can say."""
+_LONGEST_PARAM, _LONGEST_NAME = 6000, 250
+
+
+def clean(name: str) -> str:
+    """A name that MLflow takes for a metric, parameter or tag: `teacher[seed=0]/knn@1` becomes `teacher-seed-0/knn-1`."""
+    parts = (re.sub(r"[^\w.\- :]+", "-", part).strip("-. ") for part in name.split("/"))
+    return "/".join(p for p in parts if p)[:_LONGEST_NAME] or "unnamed"
+
+
+def params(values: Any) -> dict[str, str]:
+    """Parameters by dotted name. A value that is too long ends in its hash, so that two that differ still do."""
+    found: dict[str, str] = {}
+    for name, value in flatten(values):
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        if len(text) > _LONGEST_PARAM:
+            text = f"{text[: _LONGEST_PARAM - 40]}... sha256 {hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        found[clean(name)] = text
+    return found
+
+
+def digest(value: Any) -> str:
+    """A short hash of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def now() -> int:
+    """Milliseconds since 1970, as MLflow counts time."""
+    return round(time.time() * 1000)
+
+
+def points(values: Mapping[str, float], step: int = 0, seconds: float | None = None, prefix: str = "") -> list[Point]:
+    """Points of metrics at one step and time.
+
+    An infinite value becomes nan: MLflow would turn it into 1.8e308, and no chart could show the rest.
+
+    Args:
+        seconds: since 1970; now where not given.
+        prefix: put before each name, with a slash; such as the name of a student.
+    """
+    milliseconds = now() if seconds is None else round(seconds * 1000)
+    named = {f"{prefix}/{name}" if prefix else name: float(value) for name, value in values.items()}
+    return [[clean(name), value if math.isfinite(value) else math.nan, milliseconds, step] for name, value in named.items()]
+
+
+def curve(artifact: Artifact, prefix: str = "") -> Iterator[Point]:
+    """The training curve that a checkpoint keeps beside its weights; nothing for other artifacts."""
+    if "metrics.jsonl" in artifact.files:
+        for line in artifact.path("metrics.jsonl").read_text().splitlines():
+            values = json.loads(line)
+            step = values.pop("step")
+            yield from points(values, step, prefix=prefix)
