@@ -103,36 +103,19 @@ def plan(file: File, sets: Sets = [], start: Start = "", until: Until = "", forc
 @app.command(epilog="Example: sslflow run workflows/quickstart.yaml --until teacher")
 def run(file: File, sets: Sets = [], start: Start = "", until: Until = "", force: Force = [], workspace: Workspace = Path("."), as_json: Json = False) -> None:  # noqa: B006
     """Run what is not made yet; interrupted training goes on where it was."""
-    from workflows.engine.display import Live, console, duration, state
-    from workflows.engine.run import Selection, results, run_pipeline, unheard
+    from workflows.engine.display import Live, console
+    from workflows.engine.explain import outcome_json, print_outcome
+    from workflows.engine.run import Selection, run_pipeline, unheard
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = console(to_stderr=as_json)
     live = Live(out)
     with _quiet_stdout() if as_json else nullcontext(), live:
         outcome = run_pipeline(file, workspace, sets, select=Selection(start, until, force), listen=unheard if as_json else live)
-    stages = {p.name: {"status": p.status, "reason": p.reason, "outputs": p.outputs} for p in outcome.plan.stages.values()}
-    stages = {n: {**s, **outcome.record.get("stages", {}).get(n, {})} for n, s in stages.items()}
     if as_json:
-        _print(
-            {
-                "status": outcome.status,
-                "run": outcome.record.get("id"),
-                "mlflow": outcome.record.get("mlflow"),
-                "stages": stages,
-                "results": results(outcome.plan),
-            }
-        )
+        _print(outcome_json(outcome))
     else:
-        for name, stage in stages.items():
-            if stage["status"] == "reused":
-                out.print(f"{name}: {state('reused')} ({stage['reason']})", highlight=False)
-        for name, stage in stages.items():
-            if stage["status"] in ("failed", "skipped", "cancelled"):
-                out.print(f"{name}: {state(stage['status'])} {stage.get('error') or stage.get('reason', '')}", highlight=False)
-        took = f" in {duration(outcome.record['seconds'])}" if outcome.record else ""
-        out.print(f"{outcome.plan.pipeline.name}: {outcome.status}{took}", highlight=False)
-        _print_reports(outcome.plan)
+        print_outcome(out, outcome)
     raise SystemExit({"nothing to do": DONE, "done": DONE, "failed": FAILED, "cancelled": INTERRUPTED}[outcome.status])
 
 
@@ -249,17 +232,6 @@ def ui(port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
 
 def _print(document: Any) -> None:
     print(json.dumps(document, indent=1, default=str))
-
-
-def _print_reports(plan: Any) -> None:
-    from workflows.engine.display import console, result_table
-
-    for planned in plan.stages.values():
-        for artifact in plan.artifacts(planned).values() if planned.stage.kind == "evaluate" else ():
-            rows = json.loads(artifact.path("results.json").read_text())["rows"]
-            console().print(f"\n{planned.name}", highlight=False)
-            console().print(result_table(rows))
-            console().print(f"report: {artifact.path('report.html')}\ncompare runs: sslflow ui", highlight=False, soft_wrap=True)
 
 
 @contextmanager

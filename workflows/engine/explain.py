@@ -1,5 +1,6 @@
-"""What `show` and `methods` print: the chain behind a number, and the catalog of what a pipeline may say."""
+"""What `run`, `show` and `methods` print: how a run ended, the chain behind a number, what a pipeline may say."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,51 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from schemas.artifacts import Artifact, Dataset
+from schemas.artifacts import Artifact, Checkpoint, Dataset
 from schemas.catalog import Entry
 from workflows.engine import lineage
-from workflows.engine.display import console, duration, state
+from workflows.engine.display import console, duration, result_table, state
 from workflows.engine.reuse import flatten
+from workflows.engine.run import Outcome, latest, results
+
+LOAD = """
+load a student in Python:
+  from ssl_tasks import load
+  student = load("{folder}")
+  features = student.embed(["IMAGE", ...])  # one row of {dim} numbers an image
+"""
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """How a run ended, as one JSON document: stages, where they are, and the figures of the reports."""
+    run = {"run": outcome.record.get("id"), "mlflow": outcome.record.get("mlflow")}
+    return {"pipeline": outcome.plan.pipeline.name, "status": outcome.status, **run, "stages": _stages(outcome), "results": results(outcome.plan)}
+
+
+def print_outcome(out: Console, outcome: Outcome) -> None:
+    """Say what each stage came to, then the result table, where the report is, and how to go on."""
+    for name, stage in _stages(outcome).items():
+        if stage["status"] in ("reused", "failed", "skipped", "cancelled"):
+            out.print(f"{name}: {state(stage['status'])} ({stage.get('error') or stage['reason']})", highlight=False)
+    took = f" in {duration(outcome.record['seconds'])}" if outcome.record else ""
+    out.print(f"{outcome.plan.pipeline.name}: {outcome.status}{took}", highlight=False)
+    for planned in outcome.plan.stages.values():
+        for artifact in outcome.plan.artifacts(planned).values() if planned.stage.kind == "evaluate" else ():
+            out.print(f"\n[bold]{planned.name}[/]", highlight=False)
+            out.print(result_table(json.loads(artifact.path("results.json").read_text())["rows"]))
+            out.print(f"\nreport:  {latest(outcome.plan, planned.name) / 'report.html'}\nMLflow:  sslflow ui", highlight=False, soft_wrap=True)
+    students = [(p, o) for p in outcome.plan.stages.values() if p.stage.kind == "distill" for o in outcome.plan.artifacts(p)]
+    if students and outcome.status in ("done", "nothing to do"):
+        planned, output = students[0]
+        student = outcome.plan.artifacts(planned)[output]
+        assert isinstance(student, Checkpoint)
+        out.print(LOAD.format(folder=latest(outcome.plan, f"{planned.name}.{output}"), dim=student.dim), highlight=False, markup=False, soft_wrap=True)
+
+
+def _stages(outcome: Outcome) -> dict[str, dict[str, Any]]:
+    recorded = outcome.record.get("stages", {})
+    planned = {p.name: {"kind": p.stage.kind, "status": p.status, "reason": p.reason, "outputs": p.outputs} for p in outcome.plan.stages.values()}
+    return {name: {**stage, **recorded.get(name, {})} for name, stage in planned.items()}
 
 
 def artifact_json(workspace: Path, artifact: Artifact) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Running a pipeline from its file: load, plan, execute, record. What `sslflow run` and a deployed flow both call."""
 
+import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from workflows.engine import dvc_data, ledger
 from workflows.engine.environment import environment
 from workflows.engine.reuse import Plan, make_plan
 
+LATEST = Path(".sslflow/latest")
 Listen = Callable[[str, dict[str, Any]], None]
 """Told of each stage's events: `{"event": "state" | "progress" | "metrics" | "note" | "params", ...}`."""
 
@@ -87,7 +89,9 @@ def run_pipeline(
             on_plan(plan)
         if not plan.todo:
             return Outcome("nothing to do", plan, {})
-        return _execute(plan, file, overrides, params or {}, listen)
+        outcome = _execute(plan, file, overrides, params or {}, listen)
+        _point_to_latest(plan)
+        return outcome
 
 
 def prepare_data(pipeline: Pipeline, workspace: Path) -> None:
@@ -137,6 +141,21 @@ def _execute(plan: Plan, file: Path, overrides: Sequence[str], params: Mapping[s
         experiment.finish(status, results(plan))
         record.finish(status)
     return Outcome(status, plan, record.record)
+
+
+def latest(plan: Plan, reference: str) -> Path:
+    """Where the newest artifact of `students.small` or `report` is found by its name."""
+    return plan.workspace / LATEST / plan.pipeline.name / reference
+
+
+def _point_to_latest(plan: Plan) -> None:
+    """Links with the names of the pipeline, each to what the run made or reused."""
+    for planned in plan.stages.values():
+        for output, artifact in plan.artifacts(planned).items():
+            link = latest(plan, f"{planned.name}.{output}" if output else planned.name)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(artifact.folder, link.parent))
 
 
 def results(plan: Plan) -> dict[str, float]:
