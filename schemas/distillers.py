@@ -14,6 +14,7 @@ class Feature(Spec):
     paper: ClassVar[str] = "https://arxiv.org/abs/1412.6550"
     kind: Literal["feature"] = "feature"
     hidden: NonNegativeInt = Field(0, description="hidden width of the projection to the teacher's dimension; 0 makes it linear")
+    center: bool = Field(True, description="take the teacher's mean off its features first: much of their cosine is what all images share")
     views: Views = Views(count=1)
 
 

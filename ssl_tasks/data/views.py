@@ -16,7 +16,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from schemas.views import Views
 
@@ -49,6 +49,13 @@ def normalise(pixels: Tensor) -> Tensor:
     """Pixels in [0, 1], (B, C, H, W), less the channels' mean, over their standard deviation."""
     mean, std = (torch.tensor(v, device=pixels.device).view(-1, 1, 1) for v in MEAN_STD[pixels.shape[1]])
     return (pixels - mean) / std
+
+
+def resized(views: Tensor, size: int) -> Tensor:
+    """Views (B, C, H, W) as an encoder of another image size takes them: (B, C, size, size), antialiased."""
+    if views.shape[-1] == size:
+        return views
+    return interpolate(views, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _view(config: Views, pixels: Tensor, size: int, scale: tuple[float, float], generator: torch.Generator) -> Tensor:

@@ -7,13 +7,13 @@ from ssl_tasks.losses.precision import full_precision
 
 
 @full_precision
-def centre_and_sharpen(logits_BK: Tensor, centre_K: Tensor, temperature: float) -> Tensor:
-    """The teacher's distribution, (B, K) or (K,): softmax((logits - centre) / temperature).
+def center_and_sharpen(logits_BK: Tensor, center_K: Tensor, temperature: float) -> Tensor:
+    """The teacher's distribution, (B, K) or (K,): softmax((logits - center) / temperature).
 
-    https://arxiv.org/abs/2104.14294, section 3.1. The centre keeps one prototype from winning everywhere, the low temperature
+    https://arxiv.org/abs/2104.14294, section 3.1. The center keeps one prototype from winning everywhere, the low temperature
     keeps the distribution from becoming uniform.
     """
-    return torch.softmax((logits_BK - centre_K) / temperature, dim=-1)
+    return torch.softmax((logits_BK - center_K) / temperature, dim=-1)
 
 
 @full_precision

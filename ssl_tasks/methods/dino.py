@@ -2,9 +2,9 @@
 https://arxiv.org/abs/2104.14294
 
 A student predicts, from any crop of an image, the distribution over K prototypes that a teacher gives to a global crop of it.
-The teacher is a moving average of the student; its output is centred and sharpened, each of which keeps the other's collapse away.
+The teacher is a moving average of the student; its output is centerd and sharpened, each of which keeps the other's collapse away.
 
-Symbols: theta_s, theta_t, the two networks; C, the centre; tau_s, tau_t, the temperatures; lambda, the teacher's momentum.
+Symbols: theta_s, theta_t, the two networks; C, the center; tau_s, tau_t, the temperatures; lambda, the teacher's momentum.
 
 Differs from the paper:
 - The teacher's batch norms (ConvNets) use running statistics, copied from the student; the authors' use those of the teacher's batch.
@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from schemas.methods import DINO as DINOConfig
 from ssl_tasks.data.views import augment
 from ssl_tasks.distributed import mean
-from ssl_tasks.losses.self_distillation import centre_and_sharpen, dino
+from ssl_tasks.losses.self_distillation import center_and_sharpen, dino
 from ssl_tasks.method import Method, Terms
-from ssl_tasks.nn.ema import Teacher, cosine_momentum
+from ssl_tasks.nn.ema import Teacher
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.heads import PrototypeHead
+from ssl_tasks.schedules import cosine, linear
 
 
 class DINO(Method):
@@ -48,7 +49,7 @@ class DINO(Method):
     def forward(self, views: list[Tensor], progress: float) -> Terms:
         global_views = views[: self.config.views.count]
         teacher_logits = self.teacher_head(self.teacher_encoder(torch.cat(global_views)))
-        targets = centre_and_sharpen(teacher_logits, self.center, self.teacher_temperature(progress))
+        targets = center_and_sharpen(teacher_logits, self.center, self.teacher_temperature(progress))
         student_logits = self.head(torch.cat([self.encoder(torch.cat(crops)) for crops in _by_size(views)]))
         loss = dino(list(targets.chunk(len(global_views))), list(student_logits.chunk(len(views))), self.config.student_temperature)
         if self.training:
@@ -60,7 +61,7 @@ class DINO(Method):
             self.head.prototypes.weight.grad = None
 
     def after_step(self, progress: float) -> None:
-        momentum = cosine_momentum(self.config.momentum, progress)
+        momentum = cosine(progress, self.config.momentum, 1.0)
         self.teacher_encoder.follow(self.encoder, momentum)
         self.teacher_head.follow(self.head, momentum)
 
@@ -76,19 +77,20 @@ class DINO(Method):
         """
         crops = torch.cat(views[: self.config.views.count])
         logits = self.teacher_head(self.teacher_encoder(crops)).float()
-        teacher = centre_and_sharpen(logits, self.center, self.config.teacher_temperature)
+        teacher = center_and_sharpen(logits, self.center, self.config.teacher_temperature)
         student = torch.log_softmax(self.head(self.encoder(crops)).float() / self.config.student_temperature, dim=-1)
         uniform = math.log(self.config.prototypes)
         return {
             "teacher_entropy": float(_entropy(teacher).mean()) / uniform,
-            "mean_entropy": float(_entropy(mean(teacher.mean(dim=0)))) / uniform,
+            "mean_entropy": float(_entropy(teacher.mean(dim=0))) / uniform,
             "teacher_student_kl": float(-(teacher * student).sum(dim=-1).mean() - _entropy(teacher).mean()),
         }
 
     def teacher_temperature(self, progress: float) -> float:
         """tau_t: moves linearly from its start to its final value, then stays."""
-        start, end, warmup = self.config.teacher_temperature_start, self.config.teacher_temperature, self.config.teacher_temperature_warmup
-        return end if progress >= warmup else start + (end - start) * progress / warmup
+        warmup = self.config.teacher_temperature_warmup
+        risen = min(progress / warmup, 1.0) if warmup else 1.0
+        return linear(risen, self.config.teacher_temperature_start, self.config.teacher_temperature)
 
     @torch.no_grad()
     def _move_center(self, teacher_logits: Tensor) -> None:

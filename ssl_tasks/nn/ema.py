@@ -1,6 +1,5 @@
 """Teacher: a copy of a network that follows it as an exponential moving average."""
 
-import math
 from copy import deepcopy
 from typing import Any, Self
 
@@ -36,8 +35,3 @@ class Teacher(nn.Module):
             mine.lerp_(theirs, 1 - momentum)
         for copied, source in zip(self.network.buffers(), student.buffers(), strict=True):
             copied.copy_(source)
-
-
-def cosine_momentum(start: float, progress: float) -> float:
-    """Momentum that rises from `start` to 1 along half a cosine (BYOL, https://arxiv.org/abs/2006.07733, section 3.3)."""
-    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

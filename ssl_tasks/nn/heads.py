@@ -6,17 +6,18 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 
-def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
+def mlp(*widths: int, last_norm: bool = False, last_bias: bool = False) -> nn.Sequential:
     """Linear layers with batch norm and ReLU between them.
 
     Args:
         widths: of the input, each hidden layer, and the output.
         last_norm: whether batch norm follows the last layer too.
+        last_bias: whether the last layer has a bias; the others need none before their batch norm.
     """
     layers: list[nn.Module] = []
     last = len(widths) - 2
     for i, (before, after) in enumerate(pairwise(widths)):
-        layers.append(nn.Linear(before, after, bias=False))
+        layers.append(nn.Linear(before, after, bias=last_bias and i == last))
         if i < last:
             layers += [nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
     if last_norm:
