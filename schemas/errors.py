@@ -1,5 +1,6 @@
 """Errors that are a user's to mend: one line that says what, where and what to do. Never shown with a traceback."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,3 +41,11 @@ class InvalidPipeline(UserError):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` for the nearest of `known`; empty where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1, cutoff=0.6) if len(word) < 100 else []
+    return f"did you mean '{near[0]}'?" if near else ""

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, get_args
 
 from schemas.artifacts import ArtifactType, Takes
+from schemas.errors import did_you_mean
 from schemas.spec import Spec
 from schemas.stages import StageBase
 
@@ -74,61 +76,52 @@ def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Itera
         for reference in references(stage):
             if message := _wrong(reference, name, stages, kinds):
                 yield ("stages", name, *reference.loc), message
-    yield from (((("stages", cycle[0])), f"stages wait on each other: {' -> '.join((*cycle, cycle[0]))}") for cycle in cycles(stages))
+    yield from ((("stages", cycle[0]), f"stages wait on each other: {' -> '.join((*cycle, cycle[0]))}") for cycle in cycles(stages))
 
 
 def _wrong(reference: Reference, name: str, stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> str:
     wanted = f"'{reference.text}'"
     if reference.stage not in kinds:
-        makers = [n for n, s in stages.items() if s.makes == reference.takes and n != name]
-        near = _did_you_mean(reference.stage, list(kinds))
-        return f"no stage {wanted}; {near or 'stages that make a ' + reference.takes + ': ' + (', '.join(makers) or 'none')}"
+        if values := [n for n in kinds if n.startswith(f"{reference.stage}[")]:
+            return f"{wanted} is a matrix of {len(values)} stages; name one: {', '.join(values)}"
+        makers = [f"{n}.{o}" if o else n for n, s in stages.items() if s.makes == reference.takes and n != name for o in s.outputs]
+        hint = did_you_mean(reference.stage, kinds) or f"what makes a {reference.takes}: {', '.join(makers) or 'none'}"
+        return f"no stage {wanted}; {hint}"
     maker = stages.get(reference.stage)
     if maker is None:
         return ""
     if maker.makes != reference.takes:
         return f"{wanted} makes a {maker.makes}, wanted a {reference.takes}"
     if reference.output not in maker.outputs:
-        made = ", ".join(f"{reference.stage}.{o}" if o else reference.stage for o in maker.outputs)
-        return f"no output {wanted}; '{reference.stage}' makes {made}"
+        made = [f"{reference.stage}.{output}" if output else reference.stage for output in maker.outputs]
+        hint = (reference.output and did_you_mean(reference.text, made)) or f"'{reference.stage}' makes {', '.join(made)}"
+        return f"no output {wanted}; {hint}"
     return ""
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else ""
+def _graph(stages: Mapping[str, StageBase]) -> dict[str, set[str]]:
+    return {name: {r.stage for r in references(stage) if r.stage in stages} for name, stage in stages.items()}
 
 
 def cycles(stages: Mapping[str, StageBase]) -> list[tuple[str, ...]]:
-    """Each cycle of the graph once, as the stages on it."""
-    found: list[tuple[str, ...]] = []
-    done: set[str] = set()
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        if name in path:
-            found.append(path[path.index(name) :])
-        elif name not in done and name in stages:
-            for reference in references(stages[name]):
-                visit(reference.stage, (*path, name))
-            done.add(name)
-
-    for name in stages:
-        visit(name, ())
-    return found
+    """Cycles of the graph that share no stage, as the stages on each: a stage waits on the one after it."""
+    graph, found = _graph(stages), []
+    while True:
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            cycle = error.args[1][:0:-1]
+            first = min(range(len(cycle)), key=lambda i: list(stages).index(cycle[i]))
+            found.append((*cycle[first:], *cycle[:first]))
+            graph = {name: needs - set(cycle) for name, needs in graph.items() if name not in cycle}
+        else:
+            return found
 
 
 def in_order(stages: Mapping[str, StageBase]) -> list[str]:
     """Stage names so that each comes after those it takes from; the file's order where that leaves a choice."""
-    placed: list[str] = []
-
-    def place(name: str) -> None:
-        if name not in placed:
-            for reference in references(stages[name]):
-                place(reference.stage)
-            placed.append(name)
-
-    for name in stages:
-        place(name)
-    return placed
+    graph = _graph(stages)
+    placed: dict[str, None] = {}
+    while len(placed) < len(graph):
+        placed[next(name for name, needs in graph.items() if name not in placed and needs <= placed.keys())] = None
+    return list(placed)

@@ -15,8 +15,20 @@ class Spec(BaseModel):
     The first line of a subclass's docstring is what `sslflow methods` and the YAML reference say of it; `paper` is its source.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
     paper: ClassVar[str] = ""
+
+
+class Unfit(ValueError):
+    """A value that does not fit its neighbours.
+
+    `blame` lists the keys that may be at fault, dotted and relative to the mapping that is validated: the error is placed
+    at the first that the user wrote.
+    """
+
+    def __init__(self, message: str, *blame: str) -> None:
+        super().__init__(message)
+        self.blame = blame
 
 
 class Shorthand:

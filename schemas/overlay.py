@@ -1,0 +1,99 @@
+"""One tree laid over another: how `extends`, `--set` and `matrix` change what is written below them."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from schemas.errors import InvalidPipeline, Problem, did_you_mean
+from schemas.locate import Node, Place, join, located, plain
+from schemas.strict_yaml import MAX_DEPTH, parse
+
+SET = Path("--set")
+_INDEX = re.compile(r"[0-9]{1,6}")
+
+
+def overlay(base: Node, above: Node) -> Node:
+    """`base` changed by `above`: mappings merge, null removes a key, anything else replaces.
+
+    A mapping of another `kind` replaces the whole mapping below it. A mapping over the bare kind `x` merges with `{kind: x}`.
+    """
+    if not isinstance(above.value, dict):
+        return above
+    if isinstance(base.value, list) and above.value and all(_INDEX.fullmatch(i) and int(i) < len(base.value) for i in above.value):
+        items = list(base.value)
+        for index, node in above.value.items():
+            items[int(index)] = overlay(items[int(index)], node)
+        return replace(base, value=items)
+    if isinstance(base.value, str) and "kind" not in above.value:
+        base = replace(base, value={"kind": replace(base, path=join(base.path, "kind"), key=base.name_place)})
+    if not isinstance(base.value, dict) or _other_kind(base, above):
+        return above
+    merged = dict(base.value)
+    for key, node in above.value.items():
+        if key in merged and node.value is None:
+            del merged[key]
+        else:
+            merged[key] = overlay(merged[key], node) if key in merged else node
+    # What lacks a key that was removed is at fault where it was removed.
+    return replace(base if base.value.keys() <= merged.keys() else above, value=merged)
+
+
+def _other_kind(base: Node, above: Node) -> bool:
+    below, stated = base.value.get("kind"), above.value.get("kind")
+    return bool(below and stated and below.value != stated.value)
+
+
+def at_path(parts: list[str], node: Node, prefix: str = "") -> Node:
+    """A tree that holds `node` at a dotted path, and nothing else."""
+    paths = [prefix]
+    for part in parts:
+        paths.append(join(paths[-1], part))
+    place = node.name_place
+    for part, path in zip(reversed(parts), reversed(paths[:-1]), strict=True):
+        node = Node({part: replace(node, key=place)}, place, path)
+    return node
+
+
+def override(root: Node, assignment: str, problems: list[Problem]) -> Node:
+    """The tree after `--set PATH=VALUE`."""
+    path, equals, text = assignment.partition("=")
+    path, parts, place = path.strip(), path.strip().split("."), Place(SET)
+    if not equals or not text.strip() or not all(parts):
+        problems.append(place.problem(path[:60], "must be PATH=VALUE, such as stages.teacher.train.epochs=5; null removes the key"))
+        return root
+    faults: list[Problem] = []
+    try:
+        value = parse(text, SET, faults)
+    except InvalidPipeline as invalid:
+        faults += invalid.problems
+        value = None
+    if wrong := unreachable(root, parts):
+        faults.append(place.problem("", wrong))
+    problems += [place.problem(path, fault.message) for fault in faults]
+    if faults or value is None:
+        return root
+    return overlay(root, at_path(parts, located(plain(value), place, path)))
+
+
+def unreachable(root: Node, parts: list[str]) -> str:
+    """Why a path cannot be set: an item, a stage or a parameter that is not there. The models judge the rest."""
+    if len(parts) > MAX_DEPTH:
+        return f"nested deeper than {MAX_DEPTH} levels"
+    if parts[0] == "params" and "params" not in root.value:
+        return "the file declares no params"
+    node = root
+    for depth, part in enumerate(parts):
+        if isinstance(node.value, list):
+            if not _INDEX.fullmatch(part) or int(part) >= len(node.value):
+                return f"no item '{part}' in a list of {len(node.value)}, counted from 0"
+            node = node.value[int(part)]
+        elif isinstance(node.value, dict):
+            if part not in node.value:
+                if depth == 1 and parts[0] in ("stages", "params"):
+                    noun = "stage" if parts[0] == "stages" else "parameter"
+                    return f"no {noun} '{part}'; {did_you_mean(part, node.value) or 'there are: ' + ', '.join(node.value)}"
+                break
+            node = node.value[part]
+        else:
+            break
+    return ""
