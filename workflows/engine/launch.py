@@ -23,7 +23,7 @@ from workflows.engine.worker import DISK, ERROR, MENDABLE, PARENT
 
 JOB, LOG = "job.json", "log.txt"
 Follow = Callable[[dict[str, Any]], None]
-_DISTRIBUTED = ("pretrain", "distill")
+DISTRIBUTED = ("pretrain", "distill")
 _POLL = 0.2
 
 
@@ -119,8 +119,8 @@ def launch(
 
 def command(job: Job) -> list[str]:
     """The shell line, as a list, that runs the stage again from its work folder."""
-    processes = job.stage.resources.devices if job.stage.kind in _DISTRIBUTED else 1
-    nodes = job.stage.resources.nodes if job.stage.kind in _DISTRIBUTED else 1
+    processes = job.stage.resources.devices if job.stage.kind in DISTRIBUTED else 1
+    nodes = job.stage.resources.nodes if job.stage.kind in DISTRIBUTED else 1
     spread = [f"--processes={processes}", f"--nodes={nodes}"] if processes > 1 or nodes > 1 else []
     return [sys.executable, "-m", "workflows.engine.worker", *spread, str(job.work / JOB)]
 

@@ -136,7 +136,7 @@ def _start(state: Path, url: str, line: list[str], settings: Mapping[str, str], 
         UserError: with the last line of its log, if it ends or takes too long.
     """
     log = state.with_suffix(".log")
-    environment = {k: v for k, v in os.environ.items() if k != _URL} | TELEMETRY_OFF | settings
+    environment = {k: v for k, v in os.environ.items() if k != _URL} | {**TELEMETRY_OFF, **settings}
     tied = [f"--while-used={while_used}"] if while_used else []
     with log.open("wb") as out:
         process = subprocess.Popen(

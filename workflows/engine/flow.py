@@ -1,0 +1,307 @@
+"""Flow: a plan executed by Prefect, a task a stage. Prefect orders, retries, limits and shows; processes do the work.
+
+What Prefect 3.8 would do otherwise, and what is done about it here: its timeouts do not stop a task (ours kill the process),
+its flows succeed though a task failed (the verdict is derived from the outcomes), what a failed task blocks stays pending for
+ever (it ends as Skipped), and an own server loses its history at exit (it is drained first).
+"""
+
+import logging
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workflows.engine import result_page, servers
+from workflows.engine.launch import Stopped
+from workflows.engine.slots import Slots, host
+from workflows.engine.stage_runs import Listen, StageRuns
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect import Task
+    from prefect.client.schemas.objects import State
+    from prefect.futures import PrefectFuture
+
+    from workflows.engine.ledger import Run
+    from workflows.engine.mlflow_tracker import Execution
+    from workflows.engine.reuse import Plan, Planned
+
+_LEASE = 60.0
+_DRAIN = 60.0
+
+
+def check(plan: "Plan") -> None:
+    """See before any work that the plan can be executed here.
+
+    Raises:
+        UserError: if the Prefect server does not answer, or a stage wants more devices than there are.
+    """
+    check_server(plan.workspace)
+    here = host(plan.workspace)
+    for planned in plan.todo:
+        here.check(planned.name, planned.stage)
+
+
+def check_server(_workspace: Path) -> None:
+    """Raises UserError if a Prefect server is named that does not answer."""
+    if url := servers.address():
+        servers.check(url)
+
+
+def execute(plan: "Plan", run: "Run", experiment: "Execution", listen: Listen) -> bool:
+    """Make what is missing of a plan. Inside a deployed flow its run is used, else one is made.
+
+    Returns:
+        Whether every stage that was asked for is made.
+
+    Raises:
+        UserError: before any work, if the plan cannot be executed here.
+        KeyboardInterrupt: after everything has stopped in order, if it was interrupted.
+    """
+    check(plan)
+    with servers.api(plan.workspace):
+        stages = StageRuns(plan, run, experiment, listen)
+        _Flow(stages).run()
+    if stages.stop.is_set():
+        raise KeyboardInterrupt
+    return all(s in ("done", "reused") for s in stages.status.values())
+
+
+class _Flow:
+    """The Prefect side of one execution."""
+
+    def __init__(self, stages: StageRuns) -> None:
+        self.stages, self.plan = stages, stages.plan
+
+    def run(self) -> None:
+        from prefect.context import FlowRunContext
+
+        for slots in filter(None, (self.stages.host.cpu, self.stages.host.gpu)):
+            _ensure_limit(slots)
+        if FlowRunContext.get():
+            self._body()
+            return
+        from prefect import Flow
+        from prefect.client.orchestration import get_client
+        from prefect.task_runners import ThreadPoolTaskRunner
+
+        def pipeline(run: str, workspace: str) -> "State[Any]":  # noqa: ARG001 (what the UI shows as the run's parameters)
+            return self._body()
+
+        runner: Any = ThreadPoolTaskRunner(max_workers=len(self.plan.stages))
+        name, description = self.plan.pipeline.name, self.plan.pipeline.description
+        flow = Flow(pipeline, name=name, description=description, flow_run_name=self.stages.run.id, task_runner=runner, persist_result=False)
+        with _quiet_when_lost():
+            try:
+                state = flow(run=self.stages.run.id, workspace=str(self.plan.workspace), return_state=True)
+            except Exception as error:
+                if len(self.stages.status) < len(self.stages.wanted):
+                    raise
+                lost = f"the Prefect server was lost ({type(error).__name__}): its record of this run is not whole, the one in {self.stages.run.folder} is"
+                self.stages.say(self.stages.wanted[-1].name, lost, lambda _: None)
+                return
+            if flow_run := state.state_details.flow_run_id:
+                with suppress(Exception), get_client(sync_client=True) as client:
+                    _drain(client, flow_run, len(self.stages.wanted))
+
+    def _body(self) -> "State[Any]":
+        """Submit each stage as soon as what it takes from has ended, and judge how all of it went."""
+        waiting = {p.name: p for p in self.stages.wanted}
+        futures: dict[str, PrefectFuture[Any]] = {}
+        ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        over: set[str] = set()
+
+        def tell(name: str) -> Callable[[Any], None]:
+            return lambda _: ended.put(name)
+
+        self._note_address()
+        try:
+            with self._signals():
+                while len(over) < len(self.stages.wanted):
+                    for planned in [p for p in waiting.values() if over.issuperset(p.parents)]:
+                        del waiting[planned.name]
+                        futures[planned.name] = self._submit(planned, futures)
+                        futures[planned.name].add_done_callback(tell(planned.name))
+                    over.add(ended.get())
+        except BaseException:
+            self.stages.stop.set()
+            raise
+        self._publish()
+        return self._verdict()
+
+    def _submit(self, planned: "Planned", futures: "dict[str, PrefectFuture[Any]]") -> "PrefectFuture[Any]":
+        from prefect.states import Cancelled, Completed
+
+        stages = self.stages
+        if planned.status == "reused":
+            return _task(planned, f"{planned.name} (reused)", lambda: Completed(name="Reused", message=stages.reuse(planned))).submit()
+        if any(stages.cause(p) for p in planned.parents):
+            return _task(planned, f"{planned.name} (skipped)", lambda: Cancelled(name="Skipped", message=stages.skip(planned))).submit()
+
+        def work() -> "State[Any]":
+            try:
+                return Completed(message=stages.attempt(planned, self._limited(planned.name), _log))
+            except Stopped:
+                return Cancelled(message="interrupted; the next run goes on from the last checkpoint")
+
+        task = _task(planned, planned.name, work, lambda: stages.mendable(planned.name))
+        future: PrefectFuture[Any] = task.submit(return_state=False, wait_for=[futures[p] for p in planned.parents])
+        return future
+
+    def _limited(self, name: str) -> "Callable[[Slots, int], Any]":
+        """Holds slots of Prefect's limit too. This host's locks decide: a lost server must not stop the work.
+
+        A run that was killed leaves its slots taken until their lease ends, a minute later.
+        """
+        from prefect.concurrency.sync import concurrency
+
+        @contextmanager
+        def limited(slots: Slots, count: int) -> Iterator[None]:
+            stack, told, limit = ExitStack(), False, _limit(slots)
+            while True:
+                try:
+                    held = concurrency(limit, count, timeout_seconds=5, lease_duration=_LEASE, strict=True, raise_on_lease_renewal_failure=False)
+                    stack.enter_context(held)
+                    break
+                except TimeoutError:
+                    if not told:
+                        self.stages.say(name, f"waits for Prefect's limit {limit}", _log)
+                        told = True
+                    if self.stages.stop.is_set():
+                        raise Stopped from None
+                except Exception as error:
+                    self.stages.say(name, f"Prefect's limit {limit} cannot be had ({type(error).__name__}); this host's own locks hold", _log)
+                    break
+            try:
+                yield
+            finally:
+                with suppress(Exception):
+                    stack.close()
+
+        return limited
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C asks every stage to end; a second one kills them. Under a worker, SIGTERM is Prefect's own way to cancel."""
+        from prefect.context import FlowRunContext
+
+        stop = self.stages.stop
+
+        def end(_number: int, _frame: Any) -> None:
+            stop.grace = 0.0 if stop.is_set() else stop.grace
+            stop.set()
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        context = FlowRunContext.get()
+        deployed = bool(context and context.flow_run and context.flow_run.deployment_id)
+        before = {number: signal.signal(number, end) for number in ([signal.SIGINT] if deployed else [signal.SIGINT, signal.SIGTERM])}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _verdict(self) -> "State[Any]":
+        from prefect.states import Cancelled, Completed, Failed
+
+        status = self.stages.status
+        if self.stages.stop.is_set():
+            return Cancelled(message="interrupted")
+        if failed := [n for n, s in status.items() if s == "failed"]:
+            skipped = [n for n, s in status.items() if s == "skipped"]
+            first = str(self.stages.errors[failed[0]]).splitlines()[0]
+            return Failed(message=f"{', '.join(failed)} failed: {first}" + (f" Skipped: {', '.join(skipped)}." if skipped else ""))
+        return Completed(message=", ".join(f"{sum(s == word for s in status.values())} {word}" for word in ("done", "reused")))
+
+    def _note_address(self) -> None:
+        from prefect.context import FlowRunContext
+        from prefect.settings import PREFECT_UI_URL
+
+        context = FlowRunContext.get()
+        if context and context.flow_run:
+            shown = f"{PREFECT_UI_URL.value()}/runs/flow-run/{context.flow_run.id}" if PREFECT_UI_URL.value() else ""
+            self.stages.run.note(prefect=shown, flow_run=str(context.flow_run.id))
+            self.stages.experiment.tag("prefect.flow_run", shown or str(context.flow_run.id))
+
+    def _publish(self) -> None:
+        """The artifacts of the flow run: what was made from what, with which result, and where to see more."""
+        from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+        key, status = self.plan.pipeline.name.replace("_", "-"), self.stages.status
+        try:
+            create_markdown_artifact(result_page.page(self.plan, status, self.stages.experiment.url), key=f"{key}-result", description="Lineage and results")
+            create_table_artifact(result_page.rows(self.plan, status, self.stages.run.record), key=f"{key}-stages", description="What became of each stage")
+        except Exception as error:
+            self.stages.say(self.stages.wanted[-1].name, f"Prefect took no result page ({type(error).__name__})", _log)
+
+
+def _task(planned: "Planned", title: str, work: "Callable[[], State[Any]]", mendable: Callable[[], bool] = lambda: False) -> "Task[[], Any]":
+    """A task that does `work`, tried again as often as the stage's resources say while its error is mendable."""
+    from prefect import Task
+    from prefect.cache_policies import NO_CACHE
+
+    def stage() -> "State[Any]":
+        return work()
+
+    return Task(
+        stage,
+        name=planned.stage.kind,
+        task_run_name=lambda: title,
+        tags=[planned.stage.kind, f"pool:{planned.stage.resources.pool}"],
+        retries=planned.stage.resources.retries,
+        retry_delay_seconds=0,
+        retry_condition_fn=lambda _task, _run, _state: mendable(),
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+
+
+def _log(message: str) -> None:
+    from prefect.logging import get_run_logger
+
+    get_run_logger().info(message)
+
+
+def _limit(slots: Slots) -> str:
+    return f"sslflow-{slots.name}-{socket.gethostname().lower()}"
+
+
+def _ensure_limit(slots: Slots) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(_limit(slots), len(slots.devices))
+
+
+@contextmanager
+def _quiet_when_lost() -> Iterator[None]:
+    """Keep Prefect from writing to the terminal that it could not send a log line."""
+    before, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before
+
+
+def _drain(client: Any, flow_run: "UUID", tasks: int) -> None:
+    """Wait until the server knows how every task of the run ended: what is under way when it stops is lost."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
+    deadline = time.monotonic() + _DRAIN
+    while time.monotonic() < deadline:
+        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
+        if len(runs) >= tasks and all(r.state and r.state.is_final() for r in runs):
+            return
+        time.sleep(0.2)
