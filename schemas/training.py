@@ -44,3 +44,7 @@ class Train(Spec):
     checkpoint_steps: PositiveInt = Field(100, description="steps between resumable checkpoints")
     monitors: PositiveInt = Field(10, description="how many times the label-free monitors look at the model")
     bfloat16: bool = Field(True, description="autocast on CUDA; a CPU always trains in float32")
+
+    def steps(self, images: int) -> int:
+        """Steps that a training on so many images takes, at least one; an epoch's last incomplete batch is left out."""
+        return max(1, round(self.epochs * max(1, images // self.batch_size)))

@@ -1,0 +1,165 @@
+"""Checkpoints of two kinds: the sealed encoder that a stage hands over, and the work folder's, from which a training resumes.
+
+The only file that names the keys of a state dict. Nothing here unpickles code: weights are safetensors, and a work folder's
+file is read by PyTorch's loader that takes tensors, numbers, text and containers of them.
+"""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from schemas.artifacts import MANIFEST, Checkpoint, read, sha256
+from schemas.errors import UserError
+from ssl_tasks.data.images import Unreadable, open_image
+from ssl_tasks.data.store import centre_square
+from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.features import prepare
+
+WEIGHTS = "model.safetensors"
+KEPT = 2
+"""Resumable checkpoints that a work folder holds: the newest, and one to fall back on."""
+
+
+def save_encoder(folder: Path, encoder: TimmEncoder) -> None:
+    """Write the weights of an encoder's backbone into an artifact's payload folder, as `model.safetensors`."""
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.backbone.state_dict().items()}
+    try:
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    except OSError as error:
+        raise _unwritable(folder / WEIGHTS, error) from error
+
+
+def load_encoder(artifact: Checkpoint, device: str | torch.device = "cpu") -> TimmEncoder:
+    """The encoder of a Checkpoint, in eval mode.
+
+    Raises:
+        UserError: where the weights are missing, cut short, or not those that were sealed.
+    """
+    path = artifact.path(WEIGHTS)
+    again = f"remove {artifact.folder} and run the pipeline again: it makes stage '{artifact.stage}' anew"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {again}")
+    if sha256(path) != artifact.files.get(WEIGHTS):
+        raise UserError(f"{path} was cut short or altered since it was sealed: {again}")
+    encoder = TimmEncoder(artifact.encoder)
+    encoder.backbone.load_state_dict(load_file(path))
+    return encoder.to(device).eval()
+
+
+class Model:
+    """A trained encoder that knows how images must be prepared for it.
+
+    Attributes:
+        encoder: in eval mode.
+        artifact: what is known of its making.
+    """
+
+    def __init__(self, artifact: Checkpoint, device: str | torch.device = "cpu") -> None:
+        self.artifact = artifact
+        self.encoder = load_encoder(artifact, device)
+        self.device = torch.device(device)
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature vector."""
+        return self.encoder.dim
+
+    def embed(self, images: list[str | Path], batch_size: int = 256) -> Tensor:
+        """Features (N, dim) of image files, on the CPU: not normalised, prepared as in evaluation.
+
+        Raises:
+            UserError: where a file gives no picture; the message names it.
+        """
+        rows = [torch.empty(0, self.dim)]
+        for start in range(0, len(images), batch_size):
+            batch = torch.cat([self._prepared(Path(image)) for image in images[start : start + batch_size]])
+            with torch.inference_mode():
+                rows.append(self.encoder(batch.to(self.device)).float().cpu())
+        return torch.cat(rows)
+
+    def _prepared(self, path: Path) -> Tensor:
+        config = self.artifact.encoder
+        try:
+            image = open_image(path).convert("L" if config.channels == 1 else "RGB")
+        except Unreadable as error:
+            raise UserError(f"{path} gives no picture: {error.reason}") from error
+        side = min(round(config.image_size * 256 / 224), *image.size)
+        square = np.asarray(centre_square(image, side)).reshape(1, side, side, config.channels).transpose(0, 3, 1, 2)
+        return prepare(torch.from_numpy(square.copy()), config.image_size, self.artifact.mean, self.artifact.std)
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The model in the folder of a Checkpoint artifact, ready to embed images.
+
+    Raises:
+        UserError: where the folder holds no Checkpoint, or its weights are damaged.
+    """
+    try:
+        artifact = read(Path(folder))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is no artifact: it has no {MANIFEST}") from error
+    if not isinstance(artifact, Checkpoint):
+        raise UserError(f"{folder} holds a {artifact.type}, wanted a Checkpoint")
+    return Model(artifact, device)
+
+
+def save_training(folder: Path, step: int, state: dict[str, Any], identity: str) -> None:
+    """Write what a training needs to go on from `step`, atomically; older files but one are removed.
+
+    Args:
+        folder: of this training alone.
+        step: how many steps are done.
+        state: tensors, numbers, text and containers of them.
+        identity: of the training; only the same one may resume from the file.
+
+    Raises:
+        UserError: where the disk is full or read-only. The checkpoints that were there are still whole.
+    """
+    path = folder / f"step-{step:09d}.pt"
+    partial = path.with_suffix(".partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save({**state, "identity": identity}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+        for old in _newest_first(folder)[KEPT:]:
+            old.unlink()
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def load_training(folder: Path, identity: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest whole checkpoint of the training `identity`, or None; and why each newer one was passed over."""
+    passed_over = []
+    for path in _newest_first(folder):
+        try:
+            damaged = zipfile.ZipFile(path).testzip()  # the loader itself does not look at the checksums
+            state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # a damaged archive makes zipfile and torch raise a dozen different types
+            state = None
+        if state is None:
+            passed_over.append(f"checkpoint {path.name} is damaged")
+        elif state.pop("identity", None) != identity:
+            passed_over.append(f"checkpoint {path.name} is of another training")
+        else:
+            return state, passed_over
+    return None, passed_over
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.pt"), reverse=True)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write {path} ({error.strerror}): make room on its disk, or make it writable, and run again; training goes on from its last checkpoint"
+    )

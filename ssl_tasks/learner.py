@@ -1,0 +1,184 @@
+"""Learner: one method in training, with its optimizer, its curve and its checkpoints. The loop in `train.py` drives it."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from schemas.errors import Collapse, UserError
+from schemas.training import Train
+from ssl_tasks import checkpoints, distributed, monitors, optimizers
+from ssl_tasks.data.loader import seed_of
+from ssl_tasks.method import Method
+from ssl_tasks.nn.batchnorm import synchronised
+from ssl_tasks.schedules import learning_rate
+from ssl_tasks.tracking import Tracker
+
+Look = Callable[[Method], dict[str, float]]
+"""What monitors see of a method; it may change nothing of it."""
+
+
+class Learner:
+    """A method in training and what is its own, whoever learns beside it.
+
+    Attributes:
+        name: prefix of its metrics; empty where it learns alone.
+        done: how many steps are behind it.
+        curve: the numbers that the tracker gets, without the name; each point with its `step`.
+        looks: what the monitors saw, in order.
+        seconds: of training so far, over all processes that worked on it.
+        paced: steps and seconds without each process's first step, which warms up caches and kernels.
+        failure: what ended its training too early.
+        learning_rate: of the last step.
+    """
+
+    def __init__(self, name: str, method: Method, config: Train, seed: int, folder: Path, device: torch.device) -> None:
+        self.name, self.config, self.seed, self.folder, self.device = name, config, seed, folder, device
+        self.method = method.to(device).train()
+        self.model = _across_ranks(self.method)
+        self.optimizer = optimizers.build(config.optimizer, self.method)
+        self.done = 0
+        self.curve: list[dict[str, float]] = []
+        self.looks: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self.paced = (0, 0.0)
+        self.failure: Exception | None = None
+        self.learning_rate = 0.0
+        self._unread: list[Tensor] = []
+        self._names: tuple[str, ...] = ()
+
+    def step(self, inputs: tuple[Any, ...], steps: int) -> None:
+        """One step of `steps`.
+
+        Args:
+            inputs: what the method's forward takes before `progress`: the views, and for a student also the targets.
+        """
+        progress = self.done / steps
+        _seed_torch(seed_of(self.seed, self.name, distributed.rank(), self.done), self.device)
+        with self.autocast():
+            named: dict[str, Tensor] = self.model(*inputs, progress)
+        terms = torch.stack([term.float() for term in named.values()])
+        self._names = tuple(named)
+        self._unread.append(terms.detach())
+        self.optimizer.zero_grad()
+        torch.autograd.backward(terms.sum())
+        if self.config.clip:
+            nn.utils.clip_grad_norm_([p for p in self.method.parameters() if p.requires_grad], self.config.clip)
+        self.method.before_step(progress)
+        # Read in the middle of the step: neither the first, at the foot of the warm-up, nor the last is lost to a rate of zero.
+        self.learning_rate = learning_rate((self.done + 0.5) / steps, self.config)
+        optimizers.set_learning_rate(self.optimizer, self.learning_rate)
+        self.optimizer.step()
+        self.method.after_step(progress)
+        self.done += 1
+
+    def autocast(self) -> torch.autocast:
+        """The precision that forwards run in: bfloat16 on CUDA where the config says so, float32 elsewhere."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and self.config.bfloat16)
+
+    @property
+    def loss(self) -> float:
+        """Of the last step, on this rank; reading it waits for the device."""
+        return self._unread[-1].sum().item() if self._unread else math.nan
+
+    def read(self) -> dict[str, float]:
+        """Loss and terms of the last step, averaged over ranks, which must all ask at the same step.
+
+        Steps since the last call are looked at only now: each look waits for the device.
+
+        Raises:
+            UserError: where a step since the last call had a term that is not finite.
+        """
+        values = distributed.mean(torch.stack(self._unread)).tolist()
+        self._unread = self._unread[-1:]
+        for step, row in enumerate(values, start=self.done - len(values) + 1):
+            for name, value in zip(self._names, row, strict=True):
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"{self._label}loss term '{name}' is {value} at step {step}: lower train.optimizer.learning_rate, "
+                        "raise train.warmup, or set train.clip to 1"
+                    )
+        terms = {f"train/{name}": value for name, value in zip(self._names, values[-1], strict=True)}
+        return {"train/loss": sum(values[-1]), **(terms if len(terms) > 1 else {})}
+
+    def record(self, values: dict[str, float], tracker: Tracker) -> None:
+        """Add numbers of this step to the curve and give them to the tracker."""
+        self.curve.append({"step": self.done, **values})
+        tracker.metrics({f"{self.name}/{key}" if self.name else key: value for key, value in values.items()}, self.done)
+
+    def look(self, look: Look, tracker: Tracker, steps: int) -> None:
+        """Let the monitors look at the method as it is.
+
+        Raises:
+            Collapse: where what they saw, several times in a row, is a collapse.
+        """
+        with monitors.evaluating(self.method):
+            seen = look(self.method)
+        self.record({f"monitor/{key}": value for key, value in seen.items()}, tracker)
+        self.looks.append({**seen, "progress": self.done / steps, "loss": self.loss})
+        if symptom := monitors.collapse(self.looks):
+            raise Collapse(f"{self._label}the representation has collapsed at step {self.done}: {symptom}")
+
+    def save(self) -> None:
+        """Write what a resume needs. Only the main rank writes, but all ranks must ask.
+
+        Raises:
+            UserError: where the loss is no longer finite, which no checkpoint may hold, or the disk takes no more.
+        """
+        self.read()
+        if distributed.is_main():
+            own = {name: getattr(self, name) for name in ("done", "curve", "looks", "seconds", "paced")}
+            state = {"own": own, "method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
+            checkpoints.save_training(self.folder, self.done, state, self._identity())
+
+    def resume(self, tracker: Tracker) -> None:
+        """Go on from the newest whole checkpoint of this very training; stay at the start where there is none."""
+        state, passed_over = checkpoints.load_training(self.folder, self._identity())
+        if state is not None:
+            self.method.load_state_dict(state["method"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            vars(self).update(state["own"])
+        for reason in passed_over:
+            tracker.note(f"{self._label}{reason} and is passed over")
+        if state is not None or passed_over:
+            tracker.note(f"{self._label}goes on from step {self.done}")
+
+    def summary(self, batch_size: int) -> dict[str, float]:
+        """What an artifact states of the training: last loss, last look of the monitors, images seen, seconds, speed."""
+        return {
+            **{key: value for point in self.curve for key, value in point.items() if key != "step"},
+            "images_seen": self.done * batch_size,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.images_per_second(batch_size), 1),
+        }
+
+    def images_per_second(self, batch_size: int) -> float:
+        """Speed without start-up, for batches of `batch_size` over all ranks."""
+        steps, seconds = self.paced if self.paced[0] else (self.done, self.seconds)
+        return steps * batch_size / max(seconds, 1e-9)
+
+    @property
+    def _label(self) -> str:
+        return f"{self.name}: " if self.name else ""
+
+    def _identity(self) -> str:
+        """Of this training: a checkpoint of another config, seed or architecture must not be resumed from."""
+        shapes = {name: list(value.shape) for name, value in self.method.state_dict().items()}
+        return hashlib.sha256(f"{self.config.model_dump_json()}:{self.seed}:{self.name}:{shapes}".encode()).hexdigest()
+
+
+def _across_ranks(method: Method) -> nn.Module:
+    """The method, or with several ranks its twin whose batch norms see the whole batch and whose gradients are averaged."""
+    return method if distributed.world_size() == 1 else DistributedDataParallel(synchronised(method))
+
+
+def _seed_torch(seed: int, device: torch.device) -> None:
+    """Seed what methods draw from, such as dropout; torch.manual_seed takes 40 times as long and seeds devices that nobody uses."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)

@@ -1,0 +1,152 @@
+"""Monitors: what tells, during training and without labels, whether a representation is alive; with labels also k-NN.
+
+A loss alone does not tell: VICReg's and SimSiam's look best when they have collapsed, and DINO's stands still at ln K.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from schemas.errors import UserError
+from ssl_tasks.data.loader import seed_of
+from ssl_tasks.data.views import MEAN_STD
+from ssl_tasks.method import Method
+from ssl_tasks.nn.features import prepare
+
+SAMPLE = 512
+"""Images that are looked at: a fraction of a step's work for most trainings."""
+SETTLED = 0.25
+"""Share of the training before which nothing is called a collapse: a network near its random start may look like one."""
+PATIENCE = 3
+"""Looks in a row that must show the same symptom."""
+
+
+class Look:
+    """Looks at a method through a fixed sample of training images.
+
+    Args:
+        images: uint8 (N, C, S, S); at most `SAMPLE` of them are drawn.
+        labels: of the images, as text, None where unknown; k-NN is measured where all of the sample have one.
+        seed: of the sample and of the views.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], labels: Sequence[str | None], seed: int, device: torch.device | str) -> None:
+        rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:SAMPLE])
+        self.images = torch.from_numpy(images[rows]).to(device)
+        known = [labels[row] for row in rows] if len(labels) else [None]
+        self.labels = torch.from_numpy(np.unique(np.array(known, dtype=str), return_inverse=True)[1]).to(device) if None not in known else None
+        self.generator = torch.Generator(device)
+        self.seed = seed
+
+    @torch.no_grad()
+    def __call__(self, method: Method) -> dict[str, float]:
+        """The method's own numbers, and those of the features of its exported encoder.
+
+        `std`: of each dimension over the sample, mean over dimensions, as they come; `relative_std`: the same over the features'
+        root mean square, so that it does not depend on their scale. `knn`: accuracy of the majority of 5 nearest neighbours.
+        """
+        encoder: Any = method.exported()
+        first, second = (method.views(self.images, self.generator.manual_seed(seed_of(self.seed, "look", i))) for i in (0, 1))
+        size = encoder.config.image_size
+        features = encoder(prepare(self.images, size, *MEAN_STD[self.images.shape[1]])).float()
+        if not features.isfinite().all():
+            raise UserError("the encoder's features are not finite: lower train.optimizer.learning_rate, or set train.clip to 1")
+        std = features.std(dim=0).mean().item()
+        seen = {
+            "std": std,
+            "relative_std": std / max(features.square().mean().sqrt().item(), 1e-12),
+            "effective_rank": effective_rank(features),
+            "alignment": alignment(encoder(first[0]).float(), encoder(second[0]).float()),
+            "uniformity": uniformity(features),
+            **method.monitored(first),
+        }
+        return seen if self.labels is None else {**seen, "knn": nearest_neighbours(features, self.labels)}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in eval mode; afterwards each part is back in the mode that it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def effective_rank(features: Tensor) -> float:
+    """RankMe: exp of the entropy of the singular values of (N, D) features over their sum. https://arxiv.org/abs/2210.02885, eq. 1"""
+    values = torch.linalg.svdvals(features.double())
+    shares = values / values.sum().clamp(min=1e-7) + 1e-7
+    return torch.exp(-(shares * shares.log()).sum()).item()
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Mean squared distance of two views' L2-normalised features (N, D): 0 is best. https://arxiv.org/abs/2005.10242, eq. 4"""
+    return (normalize(first) - normalize(second)).square().sum(dim=1).mean().item()
+
+
+def uniformity(features: Tensor) -> float:
+    """Log of the mean Gaussian potential of pairs of L2-normalised features (N, D): 0 where all are one point, lower is more even.
+
+    https://arxiv.org/abs/2005.10242, eq. 5
+    """
+    return torch.pdist(normalize(features)).square().mul(-2).exp().mean().log().item()
+
+
+def nearest_neighbours(features: Tensor, labels: Tensor, k: int = 5) -> float:
+    """Share of (N, D) features whose label is the most frequent one of their `k` nearest others by cosine."""
+    unit = normalize(features)
+    similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    votes = labels[similarity.topk(min(k, len(labels) - 1)).indices]
+    return (votes.mode(dim=1).values == labels).float().mean().item()
+
+
+def collapse(looks: Sequence[dict[str, float]]) -> str | None:
+    """What ails the representation and what to try, or None where nothing that lasts is seen.
+
+    A symptom counts once a quarter of the training is done and three looks in a row show it.
+
+    Args:
+        looks: in order, the first from before the training; each with its `progress` besides what was seen.
+    """
+    settled = [look for look in looks if look["progress"] >= SETTLED][-PATIENCE:]
+    if len(settled) < PATIENCE:
+        return None
+    symptoms = [_symptom(look, looks[0]) for look in settled]
+    lasting = len({symptom and symptom[0] for symptom in symptoms}) == 1
+    return symptoms[-1][1] if lasting and symptoms[-1] else None
+
+
+def _symptom(look: dict[str, float], first: dict[str, float]) -> tuple[str, str] | None:
+    """Name of a symptom, and the line that tells of it."""
+    relative, rank = look["relative_std"], look["effective_rank"]
+    if relative < 1e-3 or (relative < 0.01 and relative < first["relative_std"] / 2):
+        return "constant", (
+            f"the features of all images are the same (std {look['std']:.3g}, {relative:.2g} of their size): "
+            "lower train.optimizer.learning_rate, raise train.warmup, and see that no term that keeps features apart has weight 0"
+        )
+    if rank < 1.5 and rank < 0.8 * first["effective_rank"]:
+        return "rank", (
+            f"the features lie on a line (effective rank {rank:.3g}, {first['effective_rank']:.3g} before the training): "
+            "lower train.optimizer.learning_rate, raise train.batch_size, or give the method's decorrelation more weight"
+        )
+    if look.get("teacher_entropy", 0.0) > 0.99 and look["teacher_student_kl"] < 0.01:
+        return "uniform", (
+            f"the teacher gives every image the uniform distribution (entropy {look['teacher_entropy']:.4f} of ln K, "
+            f"KL to the student {look['teacher_student_kl']:.2g}, loss {look['loss']:.4g}): "
+            "lower method.teacher_temperature, lower method.center_momentum, or take fewer method.prototypes"
+        )
+    if look.get("mean_entropy", 1.0) < 0.01:
+        return "one-hot", (
+            f"the teacher puts every image on one prototype (entropy of the mean distribution {look['mean_entropy']:.2g} of ln K): "
+            "raise method.teacher_temperature or lower method.center_momentum"
+        )
+    return None

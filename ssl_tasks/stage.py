@@ -1,0 +1,83 @@
+"""What pretrain and distill share: images out of a Dataset, and a Checkpoint out of what was learned."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from schemas.artifacts import Artifact, Dataset, read
+from schemas.encoders import Encoder
+from schemas.job import Job
+from schemas.stages import Distill, Pretrain
+from ssl_tasks import artifacts, distributed
+from ssl_tasks.checkpoints import save_encoder
+from ssl_tasks.data import manifest
+from ssl_tasks.data.store import open_store, side_for
+from ssl_tasks.data.views import MEAN_STD
+from ssl_tasks.learner import Learner
+from ssl_tasks.monitors import Look
+from ssl_tasks.nn.encoder import TimmEncoder, parameters
+from ssl_tasks.tracking import Tracker
+
+CURVE = "metrics.jsonl"
+
+
+class Training:
+    """The images of a stage that trains, on the device of this rank, and what the tracker is told before the first step.
+
+    Attributes:
+        device: of this rank.
+        images: the kept train images, memory-mapped: uint8 (N, C, S, S).
+        look: the monitors, on a sample of them.
+    """
+
+    def __init__(self, job: Job, stage: Pretrain | Distill, encoder: Encoder, counts: Mapping[str, int], tracker: Tracker) -> None:
+        """Open the images.
+
+        Args:
+            encoder: whose image size and channels the images are stored for.
+            counts: the networks' numbers of parameters, by what they are called.
+        """
+        self.job, self.stage, self.device = job, stage, distributed.start()
+        dataset = read(job.folder(job.inputs[stage.dataset]))
+        assert isinstance(dataset, Dataset)
+        table = manifest.kept(manifest.read(dataset))
+        side = side_for(table, encoder.image_size)
+        self.images: NDArray[np.uint8] = open_store(table, job.workspace, side, encoder.channels, job.cache)
+        self.look = Look(self.images, manifest.column(table, "label").tolist(), stage.seed, self.device)
+        if distributed.is_main():
+            facts: dict[str, Any] = {
+                **counts,
+                "images": len(self.images),
+                "steps": stage.train.steps(len(self.images)),
+                "threads": torch.get_num_threads(),
+                "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+                "ranks": distributed.world_size(),
+            }
+            tracker.params(facts)
+
+    def fitting(self, tracker: Tracker) -> dict[str, Any]:
+        """Arguments of `fit` and `fit_together` that the stage decides."""
+        return {"seed": self.stage.seed, "workdir": self.job.work, "tracker": tracker, "device": self.device, "look": self.look}
+
+    def seal(self, learner: Learner, exported: str) -> dict[str, Artifact]:
+        """The Checkpoint of a learner, by the name of its output; empty on ranks that are not the main one.
+
+        Args:
+            exported: which part of the method the weights are.
+        """
+        if not distributed.is_main():
+            return {}
+        encoder = learner.method.exported()
+        assert isinstance(encoder, TimmEncoder)
+        folder = artifacts.draft(self.job, learner.name)
+        save_encoder(folder, encoder)
+        (folder / CURVE).write_text("".join(json.dumps(point) + "\n" for point in learner.curve))
+        mean, std = MEAN_STD[encoder.config.channels]
+        batch_size = min(self.stage.train.batch_size, len(self.images))
+        fields = {"encoder": encoder.config.model_dump(mode="json"), "mean": mean, "std": std, "dim": encoder.dim, "exported": exported}
+        metrics = {**learner.summary(batch_size), "parameters": parameters(encoder)}
+        return {learner.name: artifacts.seal(self.job, folder, learner.name, **fields, metrics=metrics)}

@@ -1,0 +1,209 @@
+"""fit: the one training loop, of one method or of several that learn side by side from the same views.
+
+Every step is a function of what a checkpoint holds and of the step's number: images, views, learning rate and random state
+follow from (seed, step). So a training that is stopped anywhere and resumed ends with the same weights, bit for bit on a CPU,
+and a learner ends with the same ones whoever learns beside it.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+from numpy import uint8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schemas.errors import UserError
+from schemas.training import Train
+from ssl_tasks import distributed
+from ssl_tasks.data.loader import Batches, seed_of
+from ssl_tasks.learner import Learner, Look
+from ssl_tasks.method import Method
+from ssl_tasks.tracking import Tracker
+
+Views = Callable[[Tensor, torch.Generator], list[Tensor]]
+CURVE_POINTS = 200
+SHOWN_EVERY = 0.5
+"""Seconds between two signs of life."""
+ASKED_EVERY = 10
+"""Steps after which several ranks ask each other whether one was told to stop."""
+
+
+def fit(
+    method: Method,
+    images: NDArray[uint8],
+    config: Train,
+    *,
+    seed: int,
+    workdir: Path,
+    tracker: Tracker,
+    device: torch.device | str = "cpu",
+    name: str = "",
+    look: Look | None = None,
+) -> Learner:
+    """Train one method; see `fit_together`. What goes wrong is raised."""
+    return fit_together({name: method}, images, config, seed=seed, workdir=workdir, tracker=tracker, device=device, look=look)[name]
+
+
+def fit_together(
+    methods: Mapping[str, Method],
+    images: NDArray[uint8],
+    config: Train,
+    *,
+    seed: int,
+    workdir: Path,
+    tracker: Tracker,
+    device: torch.device | str = "cpu",
+    views: Views | None = None,
+    targets: Callable[[list[Tensor]], Any] | None = None,
+    look: Look | None = None,
+) -> dict[str, Learner]:
+    """Train methods side by side: each batch's views are made once, and all learn from these.
+
+    With several ranks each works on its share of the same batches, so that they equal one process.
+
+    Args:
+        methods: by name; names prefix their metrics. They are left trained, on the device, in train mode.
+        images: uint8 (N, C, S, S), such as a memory-mapped store.
+        seed: of everything random. The methods' weights are the caller's.
+        workdir: where checkpoints are written and looked for; a training that was stopped goes on from them.
+        views: makes a batch's views, as `Method.views`; the first method's own where not given.
+        targets: makes of a batch's views what every method's forward takes as second argument, once a batch.
+        look: the monitors.
+
+    Returns:
+        The learners by name. Where there are several, the failure of one is in its `failure` and does not stop the others.
+
+    Raises:
+        UserError: where the batch cannot be shared out, the images do not suffice, or the only learner failed by a user's mistake.
+        KeyboardInterrupt, SystemExit: where the process was told to stop, after the step was finished and a checkpoint written.
+    """
+    device = torch.device(device)
+    batches = Batches(images, _batch_size(config.batch_size, len(images), tracker), seed, device)
+    steps = config.steps(len(images))
+    alone = len(methods) == 1
+    learners = [Learner(name, method, config, seed, workdir / "checkpoints" / (name or "model"), device) for name, method in methods.items()]
+    for learner in learners:
+        learner.resume(tracker)
+    generator = torch.Generator(device)
+    every = max(1, steps // CURVE_POINTS)
+    looks = {round(steps * (i + 1) / config.monitors) for i in range(config.monitors)} if look else set()
+    start = min(learner.done for learner in learners)
+    before, shown = time.perf_counter(), 0.0
+
+    with Interrupts() as interrupts:
+        for step, batch in batches(start, steps):
+            generator.manual_seed(seed_of(seed, "views", step))
+            with torch.no_grad(), learners[0].autocast():
+                inputs: tuple[Any, ...] = (_share(views or learners[0].method.views, batch, generator),)
+                inputs = inputs if targets is None else (*inputs, targets(*inputs))
+            # A learner that is ahead, because the others' checkpoints were older, waits for them.
+            active = [learner for learner in learners if learner.done == step and not learner.failure]
+            for learner in active:
+                with _contained(learner, alone, tracker):
+                    if look and not learner.looks:
+                        learner.look(look, tracker, steps)
+                    learner.step(inputs, steps)
+                    if learner.done % every == 0 or learner.done == steps:
+                        learner.record({**learner.read(), "train/learning_rate": learner.learning_rate}, tracker)
+                    if look and learner.done in looks:
+                        learner.look(look, tracker, steps)
+            took, before = time.perf_counter() - before, time.perf_counter()
+            stop = interrupts.agreed(step)
+            for learner in active:
+                learner.seconds += took
+                learner.paced = learner.paced if step == start else (learner.paced[0] + 1, learner.paced[1] + took)
+                if not learner.failure and (stop or learner.done % config.checkpoint_steps == 0 or learner.done == steps):
+                    with _contained(learner, alone, tracker):
+                        learner.save()
+            if distributed.is_main() and (before - shown > SHOWN_EVERY or step + 1 == steps):
+                shown = before
+                _show(tracker, learners, step + 1, steps, batches.size)
+            if stop:
+                interrupts.end()
+            if all(learner.failure for learner in learners):
+                break
+    return {learner.name: learner for learner in learners}
+
+
+def _batch_size(wanted: int, images: int, tracker: Tracker) -> int:
+    """Images a step over all ranks: what the config says, or all there are where they are fewer."""
+    world = distributed.world_size()
+    if wanted % world:
+        raise UserError(f"train.batch_size {wanted} cannot be shared out among {world} devices: make it a multiple of {world}")
+    if images < 2 * world:
+        raise UserError(f"{images} images to train on, at least {2 * world} are needed: see what ingest and curate kept of the train split")
+    if images < wanted:
+        tracker.note(f"only {images} images for a train.batch_size of {wanted}: every step trains on all of them")
+    return min(wanted, images // world * world)
+
+
+def _share(views: Views, batch: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Views of this rank's share of a batch: every rank draws those of the whole batch, as one process would, and keeps its own."""
+    share = len(batch) // distributed.world_size()
+    with torch.autocast(batch.device.type, enabled=False):
+        return [view[distributed.rank() * share :][:share] for view in views(batch, generator)]
+
+
+@contextmanager
+def _contained(learner: Learner, alone: bool, tracker: Tracker) -> Iterator[None]:
+    """Keeps what goes wrong with one of several learners from the others.
+
+    With several ranks only what all of them see alike may be contained: otherwise they would wait for each other for ever.
+    """
+    try:
+        yield
+    except Exception as error:
+        if alone or (distributed.world_size() > 1 and not isinstance(error, UserError)):
+            raise
+        learner.failure = error
+        tracker.note(f"{learner.name} ends at step {learner.done}, the others go on: {error}")
+
+
+def _show(tracker: Tracker, learners: list[Learner], step: int, steps: int, batch_size: int) -> None:
+    running = [learner for learner in learners if learner.done == step and not learner.failure]
+    if running:
+        speed = running[0].images_per_second(batch_size)
+        loss = sum(learner.loss for learner in running) / len(running)
+        tracker.progress(step, steps, {"loss": loss, "images_per_second": speed, "seconds_left": (steps - step) * batch_size / speed})
+
+
+class Interrupts:
+    """While it is open, SIGINT and SIGTERM wait for the step to end, so that it can be resumed from."""
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python does not let signals be handled
+            self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        self._received = number
+
+    def agreed(self, step: int) -> bool:
+        """Whether to stop after this step; several ranks stop after the same one."""
+        if distributed.world_size() == 1:
+            return self._received is not None
+        if step % ASKED_EVERY:
+            return False
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return bool(distributed.mean(torch.tensor(float(self._received or 0), device=device)).item())
+
+    def end(self) -> NoReturn:
+        """Leave as if the signal came now."""
+        if self._received == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
