@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from schemas.spec import Spec
+from schemas.spec import Spec, Unfit
 
 
 class Encoder(Spec):
@@ -37,7 +37,7 @@ class Encoder(Spec):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.patch and self.image_size % self.patch:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of patch size {self.patch}")
+            raise Unfit(f"image_size {self.image_size} is not a multiple of patch size {self.patch}", "image_size", "patch_size", "name")
         if self.width and self.heads and self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise Unfit(f"width {self.width} is not a multiple of heads {self.heads}", "width", "heads")
         return self

@@ -1,7 +1,5 @@
 """Faults that the models find, told in YAML's words at the place in the file."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +10,7 @@ from schemas.errors import Problem, did_you_mean
 from schemas.locate import Node, described, join
 from schemas.overlay import SET
 from schemas.pipeline import BrokenReferences, Pipeline
+from schemas.shapes import Found, find, kind_of
 from schemas.spec import Unfit
 from schemas.stages import StageBase
 
@@ -33,49 +32,6 @@ _WANTED = {
     "less_than_equal": "at most {le}",
 }
 _NAME = "must be lower-case letters, digits and _, and begin with a letter"
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where a location of the models lies in the tree.
-
-    Attributes:
-        node: the value, or the nearest that the user wrote around it.
-        annotation: the declared type of the value.
-        parent: the mapping or list around `node`; None for the root.
-        rest: what the user did not write.
-    """
-
-    node: Node
-    annotation: Any
-    parent: Node | None = None
-    rest: tuple[str | int, ...] = ()
-
-
-def find(root: Node, loc: Iterable[str | int]) -> Found:
-    """Follow a location through the tree. The kinds that pydantic adds for unions are not in the file and are skipped."""
-    loc = tuple(loc)
-    node, parent = root, None
-    annotation: Any = Pipeline
-    for i, part in enumerate(loc):
-        union = shapes.kinds(annotation)
-        if len(union) > 1:
-            if part in union:
-                annotation = union[str(part)]
-                continue
-            annotation = union.get(_kind(node), annotation)
-        annotation = shapes.inner(annotation, part)
-        there = range(len(node.value)) if isinstance(node.value, list) else node.value if isinstance(node.value, dict) else ()
-        if part in there:
-            node, parent = node.value[part], node
-        elif not (part == "kind" and isinstance(node.value, str)):
-            return Found(node, annotation, parent, loc[i:])
-    return Found(node, annotation, parent)
-
-
-def _kind(node: Node) -> str:
-    kind = node.value.get("kind") if isinstance(node.value, dict) else node
-    return kind.value if kind and isinstance(kind.value, str) else ""
 
 
 def explain(error: ValidationError, root: Node, limit: int) -> list[Problem]:
@@ -111,7 +67,7 @@ def _explained(details: ErrorDetails, root: Node) -> Problem | None:
                 return _unknown_kind(found.node, list(shapes.choices(found.annotation)))
             return _choice(found)
         case "value_error" if isinstance(raised, Unfit):
-            places = [find(root, (*loc, *_parts(blame))) for blame in raised.blame]
+            places = [find(root, (*loc, *blame.split("."))) for blame in raised.blame]
             written = [found for found in places if not found.rest]
             return at((written or places or [find(root, loc)])[0].node, str(raised))
         case "value_error":
@@ -130,14 +86,10 @@ def _explained(details: ErrorDetails, root: Node) -> Problem | None:
             return at(found.node, message)
 
 
-def _parts(blame: str) -> list[str | int]:
-    return [int(part) if part.isdecimal() else part for part in blame.split(".")]
-
-
 def _unknown_key(found: Found, key: str) -> Problem:
     spec = next((branch for branch in shapes.branches(found.annotation) if shapes.is_spec(branch)), None)
     if union := shapes.kinds(found.annotation):
-        spec = union.get(_kind(found.node), spec)
+        spec = union.get(kind_of(found.node), spec)
     allowed = list(spec.model_fields) if spec else []
     if spec is Pipeline:
         allowed.append("extends")

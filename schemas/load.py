@@ -4,7 +4,7 @@ In this order: `extends`, `--set`, `${...}`, `matrix`, the pipeline's seed, refe
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas import references
 from schemas.errors import InvalidPipeline, Problem, did_you_mean
-from schemas.explain import at, explain, find
+from schemas.explain import at, explain
 from schemas.interpolate import interpolate
 from schemas.locate import Node, Place, described, join, located, plain
-from schemas.matrix import expand, spread
+from schemas.matrix import expand, meant, spread
 from schemas.overlay import overlay, override
 from schemas.pipeline import Pipeline
+from schemas.shapes import find, kind_of, written_references
 from schemas.stages import KINDS, Stage, StageBase
 from schemas.strict_yaml import parse, read
 
@@ -162,9 +163,19 @@ def _validated(root: Node) -> tuple[Pipeline | None, list[Problem]]:
         return Pipeline.model_validate(plain(root)), []
     except ValidationError as error:
         faults = explain(error, root, _MOST_PROBLEMS)
-    known = stages.value if valid and stages else {}
-    broken = references.problems(valid, dict.fromkeys(known, ""))
+    broken = _broken_references(stages.value, valid) if stages is not None and isinstance(stages.value, dict) else []
     return None, faults + [at(find(root, loc).node, message) for loc, message in broken]
+
+
+def _broken_references(stages: Mapping[str, Node], valid: Mapping[str, StageBase]) -> Iterator[tuple[references.Loc, str]]:
+    """References that do not hold, also those of stages that are not valid otherwise."""
+    kinds = {name: kind_of(node) for name, node in stages.items()}
+    yield from references.problems(valid, kinds)
+    for name in (name for name in stages if name not in valid):
+        for written in written_references(stages[name], Stage):
+            for text in meant(written.text, kinds, valid) if isinstance(written.loc[-1], int) else [written.text]:
+                if message := references.wrong(replace(written, text=text), name, valid, kinds):
+                    yield ("stages", name, *written.loc), message
 
 
 def _valid(stages: Node) -> dict[str, StageBase]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from schemas.errors import InvalidPipeline, Problem
 from schemas.locate import Node, described, plain
-from schemas.overlay import at_path, overlay, unreachable
+from schemas.overlay import set_at, unreachable
 from schemas.references import Loc, references, split
-from schemas.stages import StageBase
+from schemas.stages import Stage, StageBase
 from schemas.strict_yaml import MAX_VALUES
 
 MAX_STAGES = 1000
@@ -52,7 +52,7 @@ def _combinations(name: str, stage: Node, problems: list[Problem]) -> dict[str, 
             entry = matrix.value[key]
             value = replace(entry.value[i], key=entry.key)
             scalar = not isinstance(value.value, dict | list)
-            changed = overlay(changed, at_path(key.split("."), replace(value, path=entry.path) if scalar else value, matrix.path))
+            changed = set_at(changed, key.split("."), replace(value, path=entry.path) if scalar else value, matrix.path, Stage)
         told = ",".join(f"{title}={label[i]}" for title, label, i in zip(titles, labels, choice, strict=True))
         made[f"{name}[{told}]"] = changed
     return made

@@ -3,9 +3,12 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import InvalidPipeline, Problem, did_you_mean
 from schemas.locate import Node, Place, join, located, plain
+from schemas.pipeline import Pipeline
+from schemas.shapes import find
 from schemas.strict_yaml import MAX_DEPTH, parse
 
 SET = Path("--set")
@@ -43,15 +46,20 @@ def _other_kind(base: Node, above: Node) -> bool:
     return bool(below and stated and below.value != stated.value)
 
 
-def at_path(parts: list[str], node: Node, prefix: str = "") -> Node:
-    """A tree that holds `node` at a dotted path, and nothing else."""
-    paths = [prefix]
-    for part in parts:
-        paths.append(join(paths[-1], part))
-    place = node.name_place
-    for part, path in zip(reversed(parts), reversed(paths[:-1]), strict=True):
-        node = Node({part: replace(node, key=place)}, place, path)
-    return node
+def set_at(base: Node, parts: list[str], value: Node, prefix: str, annotation: Any = Pipeline) -> Node:
+    """`base`, of type `annotation`, with `value` laid over what stands at a dotted path.
+
+    A part on the way that is not written yet begins as its default: it takes the default's kind.
+    """
+    place = value.name_place
+    for depth in range(len(parts) - 1, -1, -1):
+        path = ".".join((prefix, *parts[:depth])) if prefix else ".".join(parts[:depth])
+        found = find(base, parts[:depth], annotation)
+        entries = {parts[depth]: replace(value, key=place)}
+        if found.rest and found.default and "kind" not in entries:
+            entries["kind"] = Node(found.default, place, join(path, "kind"), place)
+        value = Node(entries, place, path)
+    return overlay(base, value)
 
 
 def override(root: Node, assignment: str, problems: list[Problem]) -> Node:
@@ -72,7 +80,7 @@ def override(root: Node, assignment: str, problems: list[Problem]) -> Node:
     problems += [place.problem(path, fault.message) for fault in faults]
     if faults or value is None:
         return root
-    return overlay(root, at_path(parts, located(plain(value), place, path)))
+    return set_at(root, parts, located(plain(value), place, path), "")
 
 
 def unreachable(root: Node, parts: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Pipeline: named stages, each of whose inputs another stage makes."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
@@ -13,6 +14,9 @@ StageName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\[[^\[\]
 """A name as in YAML, or one value of a matrix: `teacher[seed=0]`."""
 
 
+_CRON = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+
+
 class Schedule(Spec):
     """When a deployment runs by itself."""
 
@@ -22,9 +26,25 @@ class Schedule(Spec):
     @field_validator("cron")
     @classmethod
     def _has_five_fields(cls, cron: str) -> str:
-        if len(cron.split()) != 5:
+        fields = cron.split()
+        if len(fields) != len(_CRON):
             raise ValueError("must have five fields: minute hour day month weekday")
+        for text, (name, low, high) in zip(fields, _CRON, strict=True):
+            numbers = re.findall(r"(?<![/\d])\d+", text)
+            if not re.fullmatch(r"[\w*,/#-]+", text) or any(len(n) > 2 or not low <= int(n) <= high for n in numbers):
+                raise ValueError(f"{name} must be between {low} and {high}, not {text!r}")
         return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, timezone: str) -> str:
+        from zoneinfo import ZoneInfo
+
+        try:
+            _ = timezone == "UTC" or ZoneInfo(timezone)
+        except (OSError, ValueError, KeyError):
+            raise ValueError(f"no time zone {timezone[:60]!r}; a name such as UTC or Europe/Berlin") from None
+        return timezone
 
 
 class BrokenReferences(ValueError):

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, get_args
 
+from pydantic.fields import FieldInfo
+
 from schemas.artifacts import ArtifactType, Takes
 from schemas.errors import did_you_mean
 from schemas.spec import Spec
-from schemas.stages import StageBase
+from schemas.stages import KINDS, Evaluate, StageBase
 
 Loc = tuple[str | int, ...]
 
@@ -42,8 +44,12 @@ def split(text: str) -> tuple[str, str]:
 def references(spec: Spec, loc: Loc = ()) -> Iterator[Reference]:
     """Every reference in `spec`, depth first, in the order in which the fields are declared."""
     for name, field in type(spec).model_fields.items():
-        mark = next((m for m in (*field.metadata, *_inner(field.annotation)) if isinstance(m, Takes)), None)
-        yield from _walk(getattr(spec, name), mark, (*loc, name))
+        yield from _walk(getattr(spec, name), mark(field), (*loc, name))
+
+
+def mark(field: FieldInfo) -> Takes | None:
+    """What the references in a field take; None for a field without any."""
+    return next((m for m in (*field.metadata, *_inner(field.annotation)) if isinstance(m, Takes)), None)
 
 
 def _inner(annotation: Any) -> Iterator[Any]:
@@ -52,17 +58,17 @@ def _inner(annotation: Any) -> Iterator[Any]:
         yield from _inner(argument)
 
 
-def _walk(value: Any, mark: Takes | None, loc: Loc) -> Iterator[Reference]:
+def _walk(value: Any, taken: Takes | None, loc: Loc) -> Iterator[Reference]:
     if isinstance(value, Spec):
         yield from references(value, loc)
-    elif isinstance(value, str) and mark:
-        yield Reference(loc, mark.artifact, value)
+    elif isinstance(value, str) and taken:
+        yield Reference(loc, taken.artifact, value)
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            yield from _walk(item, mark, (*loc, i))
+            yield from _walk(item, taken, (*loc, i))
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _walk(item, mark, (*loc, key))
+            yield from _walk(item, taken, (*loc, key))
 
 
 def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Iterator[tuple[Loc, str]]:
@@ -74,12 +80,15 @@ def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Itera
     """
     for name, stage in stages.items():
         for reference in references(stage):
-            if message := _wrong(reference, name, stages, kinds):
+            if message := wrong(reference, name, stages, kinds):
                 yield ("stages", name, *reference.loc), message
+        if isinstance(stage, Evaluate):
+            yield from ((("stages", name, *loc), message) for loc, message in _unjudged(stage))
     yield from ((("stages", cycle[0]), f"stages wait on each other: {' -> '.join((*cycle, cycle[0]))}") for cycle in cycles(stages))
 
 
-def _wrong(reference: Reference, name: str, stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> str:
+def wrong(reference: Reference, name: str, stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> str:
+    """What is wrong with one reference of the stage `name`; empty where nothing is known to be."""
     wanted = f"'{reference.text}'"
     if reference.stage not in kinds:
         if values := [n for n in kinds if n.startswith(f"{reference.stage}[")]:
@@ -88,15 +97,23 @@ def _wrong(reference: Reference, name: str, stages: Mapping[str, StageBase], kin
         hint = did_you_mean(reference.stage, kinds) or f"what makes a {reference.takes}: {', '.join(makers) or 'none'}"
         return f"no stage {wanted}; {hint}"
     maker = stages.get(reference.stage)
+    makes = maker or KINDS.get(kinds[reference.stage])
+    if makes and makes.makes != reference.takes:
+        return f"{wanted} makes a {makes.makes}, wanted a {reference.takes}"
     if maker is None:
         return ""
-    if maker.makes != reference.takes:
-        return f"{wanted} makes a {maker.makes}, wanted a {reference.takes}"
     if reference.output not in maker.outputs:
         made = [f"{reference.stage}.{output}" if output else reference.stage for output in maker.outputs]
         hint = (reference.output and did_you_mean(reference.text, made)) or f"'{reference.stage}' makes {', '.join(made)}"
         return f"no output {wanted}; {hint}"
     return ""
+
+
+def _unjudged(stage: Evaluate) -> Iterator[tuple[Loc, str]]:
+    for i, comparison in enumerate(stage.compare):
+        for reference in references(comparison, ("compare", i)):
+            if reference.text not in stage.models:
+                yield reference.loc, f"'{reference.text}' is not among the models of the stage"
 
 
 def _graph(stages: Mapping[str, StageBase]) -> dict[str, set[str]]:

@@ -1,8 +1,14 @@
-"""What the models declare, as plain data: the branches of a union, the choices of a literal."""
+"""What the models declare, as plain data, and where in a tree a location of the models lies."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from schemas.artifacts import Takes
+from schemas.locate import Node
+from schemas.pipeline import Pipeline
+from schemas.references import Loc, Reference, mark
 from schemas.spec import Spec
 
 
@@ -48,3 +54,74 @@ def inner(annotation: Any, part: str | int) -> Any:
         if get_origin(branch) is tuple and isinstance(part, int):
             return arguments[min(part, len(arguments) - 1)]
     return Any
+
+
+def default_kind(annotation: Any, part: str | int) -> str:
+    """The kind of what stands at `part` where nothing is written; empty where that has no kind."""
+    for branch in branches(annotation):
+        if is_spec(branch) and part in branch.model_fields:
+            return getattr(branch.model_fields[part].default, "kind", "")
+    return ""
+
+
+def kind_of(node: Node) -> str:
+    """The kind that is written, in full or as a bare string; empty for none."""
+    kind = node.value.get("kind") if isinstance(node.value, dict) else node
+    return kind.value if kind and isinstance(kind.value, str) else ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a location of the models lies in a tree.
+
+    Attributes:
+        node: the value, or the nearest around it that the user wrote.
+        annotation: the declared type of the value.
+        parent: the mapping or list around `node`; None for the root.
+        rest: the part of the location that the user did not write.
+        default: kind of the value where it is not written; empty where that has none.
+    """
+
+    node: Node
+    annotation: Any
+    parent: Node | None = None
+    rest: tuple[str | int, ...] = ()
+    default: str = ""
+
+
+def find(root: Node, loc: Iterable[str | int], annotation: Any = Pipeline) -> Found:
+    """Follow a location through a tree of type `annotation`. The kinds that pydantic adds for unions are not in the file and are skipped."""
+    loc = tuple(loc)
+    node, parent, default = root, None, ""
+    rest: tuple[str | int, ...] = ()
+    for i, step in enumerate(loc):
+        union = kinds(annotation)
+        if len(union) > 1 and step in union:
+            annotation = union[str(step)]
+            continue
+        annotation = union.get(default if rest else kind_of(node), annotation)
+        part = int(step) if isinstance(node.value, list) and isinstance(step, str) and step.isdecimal() else step
+        annotation, default = inner(annotation, part), default_kind(annotation, part)
+        there = range(len(node.value)) if isinstance(node.value, list) else node.value if isinstance(node.value, dict) else ()
+        if rest:
+            continue
+        if part in there:
+            node, parent = node.value[part], node
+        elif not (part == "kind" and isinstance(node.value, str)):
+            rest = loc[i:]
+    return Found(node, annotation, parent, rest, default)
+
+
+def written_references(node: Node, annotation: Any, taken: Takes | None = None, loc: Loc = ()) -> Iterator[Reference]:
+    """Every reference in a tree that need not be valid, as `references.references` finds them in a valid stage."""
+    if isinstance(node.value, str) and taken:
+        yield Reference(loc, taken.artifact, node.value)
+    elif isinstance(node.value, list):
+        for i, item in enumerate(node.value):
+            yield from written_references(item, inner(annotation, i), taken, (*loc, i))
+    elif isinstance(node.value, dict):
+        spec = kinds(annotation).get(kind_of(node)) or next(filter(is_spec, branches(annotation)), None)
+        fields = spec.model_fields if spec else {}
+        for key, item in node.value.items():
+            if key in fields:
+                yield from written_references(item, fields[key].annotation, mark(fields[key]), (*loc, key))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, Strict, model_validator
 from pydantic_core import CoreSchema
 
 Pair = Annotated[tuple[float, float], Strict(False)]
@@ -14,6 +14,19 @@ class Spec(BaseModel):
 
     The first line of a subclass's docstring is what `sslflow methods` and the YAML reference say of it; `paper` is its source.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_what_is_not_written(cls, written: Any) -> Any:
+        """A part that is written in part keeps its field's own defaults: DINO's `views: {flip: 0}` still crops as DINO does."""
+        if not isinstance(written, dict):
+            return written
+        parts = {}
+        for name, part in written.items():
+            default = cls.model_fields[name].default if name in cls.model_fields else None
+            if isinstance(default, Spec) and isinstance(part, dict) and part.get("kind") == getattr(default, "kind", None):
+                parts[name] = {**default.model_dump(exclude_unset=True), **part}
+        return {**written, **parts}
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
     paper: ClassVar[str] = ""

@@ -12,8 +12,9 @@ from schemas.evaluations import Protocol
 from schemas.methods import Method
 from schemas.resources import Resources
 from schemas.sources import Source
-from schemas.spec import Kinded, Spec
+from schemas.spec import Kinded, Spec, Unfit
 from schemas.training import Train
+from schemas.views import Views
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 DatasetRef = Annotated[str, Takes("Dataset")]
@@ -66,11 +67,7 @@ class Pretrain(StageBase):
 
     @model_validator(mode="after")
     def _crops_fit(self) -> Self:
-        local = self.method.views.local_size
-        if local and local > self.encoder.image_size:
-            raise ValueError(f"method.views.local_size {local} is larger than encoder.image_size {self.encoder.image_size}")
-        if local and self.encoder.patch and local % self.encoder.patch:
-            raise ValueError(f"method.views.local_size {local} is not a multiple of patch size {self.encoder.patch}")
+        _check_crops(self.method.views, self.encoder)
         return self
 
 
@@ -86,10 +83,24 @@ class Distill(StageBase):
     train: Train = Train()
     seed: Seed = 0
 
+    @model_validator(mode="after")
+    def _crops_fit(self) -> Self:
+        for student in self.students.values():
+            _check_crops(self.method.views, student)
+        return self
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """One output a student."""
         return tuple(self.students)
+
+
+def _check_crops(views: Views, encoder: Encoder) -> None:
+    local = views.local_size
+    if local and local > encoder.image_size:
+        raise Unfit(f"a local crop of {local} px is larger than the encoder's image_size {encoder.image_size}", "method.views.local_size", "method")
+    if local and encoder.patch and local % encoder.patch:
+        raise Unfit(f"a local crop of {local} px is not a multiple of patch size {encoder.patch}", "method.views.local_size", "method")
 
 
 class Comparison(Spec):
@@ -111,6 +122,14 @@ class Evaluate(StageBase):
     baselines: list[Literal["pixels", "random"]] = Field(["pixels", "random"], description="raw pixels; each encoder at random initialisation")
     compare: list[Comparison] = Field([], description="which rows the two deltas of a distilled student are taken from")
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _none_twice(self) -> Self:
+        for field, named in (("models", self.models), ("baselines", self.baselines)):
+            for i, name in enumerate(named):
+                if name in named[:i]:
+                    raise Unfit(f"'{name}' stands twice", f"{field}.{i}")
+        return self
 
 
 Stage = Annotated[Ingest | Curate | Pretrain | Distill | Evaluate, *Kinded[:1]]

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.spec import Pair, Spec
+from schemas.spec import Pair, Spec, Unfit
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
@@ -40,7 +40,7 @@ class Views(Spec):
         for name in ("scale", "local_scale", "ratio"):
             low, high = getattr(self, name)
             if not 0 < low <= high or (name != "ratio" and high > 1):
-                raise ValueError(f"{name} [{low}, {high}] must rise" + ("" if name == "ratio" else " and stay within 0 and 1"))
+                raise Unfit(f"{name} [{low}, {high}] must rise from above 0" + ("" if name == "ratio" else " to at most 1"), name)
         if self.local_count and not self.local_size:
-            raise ValueError("local_count needs local_size")
+            raise Unfit("local_count needs local_size", "local_count")
         return self

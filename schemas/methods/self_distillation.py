@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from schemas.spec import Spec
+from schemas.spec import Spec, Unfit
 from schemas.views import Views
 
 Momentum = Annotated[float, Field(ge=0, le=1)]
@@ -31,8 +31,10 @@ class DINO(Spec):
     def _sharpens(self) -> Self:
         hottest = max(self.teacher_temperature, self.teacher_temperature_start)
         if hottest >= self.student_temperature:
-            raise ValueError(
+            raise Unfit(
                 f"teacher temperature {hottest} must be below student_temperature {self.student_temperature}: "
-                "sharper targets are what keeps DINO from collapsing to uniform"
+                "sharper targets are what keeps DINO from collapsing to uniform",
+                "teacher_temperature" if hottest == self.teacher_temperature else "teacher_temperature_start",
+                "student_temperature",
             )
         return self
