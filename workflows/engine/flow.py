@@ -131,6 +131,8 @@ class _Flow:
                     over.add(ended.get())
         except BaseException:
             self.stages.stop.set()
+            while len(over) < len(futures):
+                over.add(ended.get())
             raise
         self._publish()
         return self._verdict()
@@ -188,9 +190,7 @@ class _Flow:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C asks every stage to end; a second one kills them. Under a worker, SIGTERM is Prefect's own way to cancel."""
-        from prefect.context import FlowRunContext
-
+        """Ctrl-C and SIGTERM, with which a worker cancels, ask every stage to end; a second one kills them."""
         stop = self.stages.stop
 
         def end(_number: int, _frame: Any) -> None:
@@ -200,9 +200,7 @@ class _Flow:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        context = FlowRunContext.get()
-        deployed = bool(context and context.flow_run and context.flow_run.deployment_id)
-        before = {number: signal.signal(number, end) for number in ([signal.SIGINT] if deployed else [signal.SIGINT, signal.SIGTERM])}
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
@@ -218,7 +216,7 @@ class _Flow:
         if failed := [n for n, s in status.items() if s == "failed"]:
             skipped = [n for n, s in status.items() if s == "skipped"]
             first = str(self.stages.errors[failed[0]]).splitlines()[0]
-            return Failed(message=f"{', '.join(failed)} failed: {first}" + (f" Skipped: {', '.join(skipped)}." if skipped else ""))
+            return Failed(message=f"{', '.join(failed)} failed: {first}" + (f"; skipped: {', '.join(skipped)}" if skipped else ""))
         return Completed(message=", ".join(f"{sum(s == word for s in status.values())} {word}" for word in ("done", "reused")))
 
     def _note_address(self) -> None:

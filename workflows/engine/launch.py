@@ -42,7 +42,7 @@ class Stopped(Exception):
 class Stop(threading.Event):
     """Set to ask running stages to end. `grace` is how many seconds each has to write its checkpoint, 0 to kill them now."""
 
-    grace = 30.0
+    grace = 20.0
 
 
 def launch(

@@ -55,15 +55,28 @@ def check(url: str) -> None:
 
 
 @contextmanager
+def named() -> Iterator[str]:
+    """The API that is named or left by `up`, for what needs one that stays.
+
+    Raises:
+        UserError: if there is none, or it does not answer.
+    """
+    if not (url := address()):
+        raise UserError(f"no Prefect server to talk to; start one with `sslflow up`, or set {_URL}")
+    check(url)
+    with _environment({**QUIET, _URL: url}):
+        yield url
+
+
+@contextmanager
 def api(workspace: Path) -> Iterator[str]:
     """The API of a run, for as long as the block lasts: the environment names it, and a server of the workspace is kept.
 
     Raises:
         UserError: if the named server does not answer, or ours does not start.
     """
-    if url := address():
-        check(url)
-        with _environment({**QUIET, _URL: url}):
+    if address():
+        with named() as url:
             yield url
         return
     home = workspace / ".sslflow" / "prefect"

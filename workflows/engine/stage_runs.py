@@ -168,7 +168,7 @@ class _Follower:
             self._log(event["message"])
         elif event["event"] == "progress" and (time.monotonic() - self._said > _SAY_EVERY or event["step"] == event["steps"]):
             self._said = time.monotonic()
-            self._log(f"step {event['step']} of {event['steps']}, " + ", ".join(f"{k} {v:.4g}" for k, v in event["values"].items()))
+            self._log(", ".join([f"step {event['step']} of {event['steps']}", *(f"{k} {v:.4g}" for k, v in event["values"].items())]))
 
 
 def _delay(planned: "Planned", number: int) -> int:
