@@ -1,0 +1,106 @@
+"""Where a number comes from: the chain of artifacts behind a report, read from their `artifact.json` files alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.artifacts import Artifact, Dataset, read
+from schemas.job import Job
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage's output in the chain.
+
+    Attributes:
+        takes: names of the links that it was made from.
+        summary: its config in a line.
+        commit: git commit of the code that made it; empty where it is not known.
+    """
+
+    name: str
+    kind: str
+    key: str
+    takes: list[str]
+    summary: str
+    commit: str
+    data_version: str
+    artifact: Artifact | None = None
+
+
+def chain(job: Job) -> list[Link]:
+    """The report, then everything it was made from, each link before those that it takes from."""
+    found: dict[str, Artifact] = {}
+
+    def visit(keys: Mapping[str, str]) -> None:
+        for key in keys.values():
+            if key not in found:
+                found[key] = read(job.folder(key))
+                visit(found[key].parents)
+
+    visit(job.inputs)
+    report = Link(
+        job.name, "evaluate", job.key, [found[k].stage for k in dict.fromkeys(job.inputs.values())],
+        summary(job.stage.model_dump(mode="json")), job.environment.get("git_commit", ""), job.data_version,
+    )  # fmt: skip
+    return [report, *(_link(found[key], found) for key in _order(job.inputs, found))]
+
+
+def summary(config: Mapping[str, Any]) -> str:
+    """A stage's config in a line: what a reader needs to tell it from another."""
+    match config["kind"]:
+        case "ingest":
+            return _call(config["source"])
+        case "curate":
+            return " → ".join(_call(step, hide=("embedding",)) for step in config["steps"])
+        case "pretrain":
+            return f"{config['method']['kind']}, {encoder(config['encoder'])}, {_budget(config)}"
+        case "distill":
+            students = ", ".join(encoder(e) for e in config["students"].values())
+            return f"{config['method']['kind']} from {config['teacher']}, {students}, {_budget(config)}"
+        case "evaluate":
+            return f"{', '.join(p['kind'] for p in config['protocols'])} on {config['dataset']}, seed {config['seed']}"
+        case kind:
+            return str(kind)
+
+
+def encoder(config: Mapping[str, Any]) -> str:
+    """An encoder in words: name, size, and what is not the model's own."""
+    parts = [str(config["name"]), f"{config['image_size']} px"]
+    parts += [f"{name} {config[name]}" for name in ("depth", "width") if config.get(name)]
+    parts += [f"{name}={value}" for name, value in config.get("options", {}).items()]
+    return " ".join(parts)
+
+
+def _budget(config: Mapping[str, Any]) -> str:
+    train = config["train"]
+    return f"{train['epochs']:g} epochs, batch {train['batch_size']}, seed {config['seed']}"
+
+
+def _call(step: Mapping[str, Any], hide: tuple[str, ...] = ()) -> str:
+    given = ", ".join(
+        f"{k} {v:g}" if isinstance(v, int | float) and not isinstance(v, bool) else f"{k} {v}" for k, v in step.items() if k not in ("kind", *hide)
+    )
+    return f"{step['kind']}({given})" if given else str(step["kind"])
+
+
+def _link(artifact: Artifact, found: Mapping[str, Artifact]) -> Link:
+    takes = [found[key].stage for key in dict.fromkeys(artifact.parents.values())]
+    said = summary(artifact.config)
+    if isinstance(artifact, Dataset):
+        said += f"; {artifact.kept:,} of {artifact.rows:,} images kept"
+    commit = artifact.environment.get("git_commit", "")
+    return Link(artifact.stage, artifact.kind, artifact.key, takes, said, commit, artifact.data_version, artifact)
+
+
+def _order(inputs: Mapping[str, str], found: Mapping[str, Artifact]) -> list[str]:
+    """Keys so that a link comes before its parents: by the longest way from the report."""
+    depth = dict.fromkeys(found, 0)
+
+    def sink(keys: Mapping[str, str], level: int) -> None:
+        for key in keys.values():
+            depth[key] = max(depth[key], level)
+            sink(found[key].parents, level + 1)
+
+    sink(inputs, 1)
+    return sorted(found, key=lambda key: depth[key])

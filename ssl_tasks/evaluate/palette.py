@@ -1,0 +1,86 @@
+"""One colour a model in every figure, for a light and for a dark page."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from schemas.stages import Comparison
+from ssl_tasks.evaluate.results import Role
+
+WIDTH = 5.2
+"""Of every figure, in inches: with 9-point type it is read at 350 px (a phone) as well as at 500 px."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours that depend on the page."""
+
+    name: str
+    ink: str
+    muted: str
+    line: str
+    right: str
+    wrong: str
+    hues: tuple[str, ...]
+    """First the teacher's, then one a student."""
+
+
+LIGHT = Theme("light", "#1c2230", "#667085", "#e3e6ec", "#12805c", "#c2362b", ("#3b4cc0", "#d2600a", "#0b8478", "#a8328a", "#8a6d00", "#4f7a1f"))
+DARK = Theme("dark", "#e6e9f0", "#9aa4b5", "#2d3543", "#4cc38a", "#ff7a6b", ("#93a2ff", "#ff9d5c", "#45cbb9", "#ee86cf", "#e0bf4a", "#a5d46a"))
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a model is drawn.
+
+    Attributes:
+        hue: index into the theme's hues; -1 is the theme's muted grey.
+        hollow: an empty marker and a dashed line: not distilled, or not trained.
+    """
+
+    hue: int
+    hollow: bool
+
+    def colour(self, theme: Theme) -> str:
+        """The colour on a page of that theme."""
+        return theme.muted if self.hue < 0 else theme.hues[self.hue % len(theme.hues)]
+
+
+def styles(roles: Mapping[str, Role], comparisons: Sequence[Comparison]) -> dict[str, Style]:
+    """A style for each model: a hue each, but a student and the same network alone share theirs; baselines are grey."""
+    chosen: dict[str, Style] = {}
+    alone = {c.student: c.alone for c in comparisons}
+    hue = 1
+    for name, role in roles.items():
+        if role in ("pixels", "random"):
+            chosen[name] = Style(-1, role == "random")
+        elif role == "teacher" and not any(s.hue == 0 for s in chosen.values()):
+            chosen[name] = Style(0, False)
+        elif name not in chosen:
+            chosen[name] = Style(hue, role == "alone")
+            if name in alone:
+                chosen[alone[name]] = Style(hue, True)
+            hue += 1
+    return {name: chosen[name] for name in roles}
+
+
+def dress(axes: Axes, theme: Theme) -> None:
+    """Quiet axes: no frame but a base line, muted ticks, a title at the left."""
+    axes.patch.set_alpha(0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(theme.line)
+    axes.tick_params(colors=theme.muted, labelsize=8, length=0, pad=4)
+    axes.grid(axis="y", color=theme.line, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.title.set_color(theme.ink)
+
+
+def png(figure: Figure, dpi: int = 200) -> bytes:
+    """The figure's bytes as PNG, on a transparent ground."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, transparent=True, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,129 @@
+"""The figures of one report: which there are, what they show, and what their captions say."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from schemas.errors import UserError
+from ssl_tasks.data import manifest
+from ssl_tasks.data.store import side_for, squares
+from ssl_tasks.evaluate import figures, pictures, showcase
+from ssl_tasks.evaluate.palette import Theme
+from ssl_tasks.evaluate.showcase import Showcase
+from ssl_tasks.evaluate.story import Story
+
+MAPS = 4
+"""Models in the map of the embeddings."""
+PICTURE = 96
+"""Encoder size, in pixels, as for which pictures are stored: larger ones are not told apart in a grid."""
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure, its place on the page and its words."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    draw: Callable[[Theme], Figure]
+
+
+def plates(story: Story, show: Showcase) -> Iterator[Plate]:
+    """Every figure that the evaluation has the data for."""
+    yield from _dots(story)
+    yield from _curves(story)
+    yield from _map(story, show)
+    yield from _grid(story, show)
+    yield from _curation(story)
+
+
+def _dots(story: Story) -> Iterator[Plate]:
+    if any(row.metric == "accuracy" for row in story.rows):
+        caption = (
+            "Percent of test images that are right. A line is one standard deviation over draws. Hollow: not distilled, or not trained. "
+            "An arrow at the left edge: the value lies further down."
+        )
+        styles = {story.short[name]: style for name, style in story.styles.items()}
+        rows = [(story.short[row.model], row) for row in story.rows]
+        yield Plate("models", "results", "Models by protocol", caption, lambda theme: figures.dots(rows, story.titles, styles, theme))
+
+
+def _curves(story: Story) -> Iterator[Plate]:
+    panels: dict[str, dict[str, figures.Curve]] = {}
+    for name, model in story.models.items():
+        for quantity, curve in showcase.curves(model).items():
+            title = {"train/loss": f"loss, {model.config.get('method', {}).get('kind', '')}", "monitor/effective_rank": "effective rank", "monitor/knn": "k-NN"}
+            if quantity in title:
+                panels.setdefault(title[quantity], {})[story.short[name]] = curve
+    if panels:
+        ordered = dict(sorted(panels.items(), key=lambda panel: not panel[0].startswith("loss")))
+        caption = (
+            "What training recorded, to the last step; losses of different methods do not compare. "
+            "Monitors look at a fixed sample of train images, so their k-NN is not the table's."
+        )
+        styles = {story.short[name]: story.styles[name] for name in story.models}
+        yield Plate("curves", "results", "Training", caption, lambda theme: figures.curves(ordered, styles, theme))
+
+
+def _map(story: Story, show: Showcase) -> Iterator[Plate]:
+    order = {"teacher": 0, "student": 1, "pretrained": 2, "alone": 3}
+    chosen = sorted(story.models, key=lambda name: order.get(story.roles[name], 4))[:MAPS]
+    maps = {story.short[name]: show.places(name) for name in chosen}
+    labels = show.parts.labels[show.sample]
+    what = "test" if len(show.parts.queries) else "train"
+    colour = "coloured by class, which t-SNE was not told" if show.parts.classes else "without labels to colour them by"
+    caption = f"t-SNE of the features of {len(show.sample):,} {what} images, {colour}. Distances between groups mean nothing."
+    yield Plate("map", "looks", "Map of the embeddings", caption, lambda theme: figures.embedding_map(maps, labels, show.parts.classes, theme))
+
+
+def _grid(story: Story, show: Showcase) -> Iterator[Plate]:
+    by_role = {role: name for name, role in reversed(story.roles.items()) if name in show.nearest}
+    chosen = next((by_role[role] for role in ("student", "teacher", "pretrained", "alone") if role in by_role), None)
+    if chosen is None:
+        return
+    queries = show.queries(chosen)
+    rows = np.concatenate([show.parts.queries[queries][:, None], show.nearest[chosen][queries]], axis=1)
+    shown = _pictures(show.parts.table, rows.ravel().tolist(), story.job.workspace)
+    marks = show.right(chosen)[queries].tolist() if show.parts.labelled else [None] * len(queries)
+    width = rows.shape[1]
+    hoods = [pictures.Neighbourhood(shown[i * width], shown[i * width + 1 : (i + 1) * width], mark) for i, mark in enumerate(marks)]
+    caption = f"Test images and their nearest train images by {chosen} (cosine)."
+    if show.parts.labelled:
+        half = len(queries) - showcase.QUERIES // 2
+        caption += f" The first {half} are drawn at random, the others have the most neighbours of another class (crossed, red)."
+    yield Plate("neighbours", "looks", "Nearest neighbours", caption, lambda theme: pictures.neighbour_grid(hoods, theme))
+
+
+def _curation(story: Story) -> Iterator[Plate]:
+    if not story.curated:
+        return
+    last = story.curated[-1]
+    table = manifest.read(last)
+    steps = [step["kind"] for artifact in story.curated for step in artifact.config["steps"]]
+    counts = {name.replace("_", " "): left for name, left in showcase.counts(table, steps).items()}
+    caption = f"Train images that each step of {last.stage} leaves: {last.kept:,} are trained on."
+    equal = [v for a in story.curated for k, v in a.metrics.items() if k.endswith("/equal_to_other_split")]
+    if equal:
+        caption += f" {sum(equal):,.0f} train images were equal to an image of another split."
+    yield Plate("curation", "curation", "What curation kept", caption, lambda theme: figures.funnel(counts, theme))
+    found = showcase.duplicates(table)
+    if not found:
+        return
+    try:
+        shown = _pictures(table, [row for pair in found for row in pair], story.job.workspace)
+    except UserError:  # an image that was removed as a duplicate is needed for nothing else: it may be gone
+        return
+    couples = list(zip(shown[::2], shown[1::2], strict=True))
+    total = len(table) - table["duplicate_of"].null_count
+    caption = f"{len(couples)} of the {total:,} images that were removed as duplicates, beside the one that stays."
+    yield Plate("duplicates", "curation", "Duplicates", caption, lambda theme: pictures.pairs(couples, theme))
+
+
+def _pictures(table: pa.Table, rows: list[int], workspace: Path) -> list[pictures.Picture]:
+    listed = table.take(rows)
+    return list(squares(listed, workspace, side_for(listed, PICTURE), 3))

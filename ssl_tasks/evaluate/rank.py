@@ -1,0 +1,24 @@
+"""RankMe: Garrido, Balestriero, Najman, LeCun, 2023, https://arxiv.org/abs/2210.02885, equation 1.
+
+Needs no labels. A low rank tells a collapse; a high one promises nothing (Gaussian noise has full rank), and models of
+different widths are not comparable by it.
+"""
+
+import numpy as np
+
+from ssl_tasks.evaluate.knn import Floats
+
+_EPSILON = 1e-7
+
+
+def rank(features: Floats, samples: int, seed: int) -> float:
+    """Effective rank of (N, D) features, neither centred nor normalised: between 1 and min(N, D).
+
+    Args:
+        samples: more rows than this are drawn down to this many at random.
+    """
+    if len(features) > samples:
+        features = features[np.random.default_rng(seed).choice(len(features), samples, replace=False)]
+    values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
+    shares = values / max(values.sum(), _EPSILON) + _EPSILON
+    return float(np.exp(-(shares * np.log(shares)).sum()))

@@ -1,0 +1,142 @@
+"""The report as files: figures as PNG, and one HTML page that needs nothing but itself."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from schemas.encoders import Encoder
+from ssl_tasks.evaluate import lineage, words
+from ssl_tasks.evaluate.palette import DARK, LIGHT, png
+from ssl_tasks.evaluate.plates import Plate, plates
+from ssl_tasks.evaluate.results import Role, Row
+from ssl_tasks.evaluate.showcase import Showcase
+from ssl_tasks.evaluate.story import Story
+
+GROUPS: dict[Role, str] = {
+    "teacher": "Teacher",
+    "student": "Distilled students",
+    "alone": "The same networks, trained alone",
+    "pretrained": "Pretrained",
+    "pixels": "Baselines",
+    "random": "Baselines",
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    """A plate as it stands on the page: a data URI for each theme."""
+
+    plate: Plate
+    light: str
+    dark: str
+    width: int
+    height: int
+
+
+def write(folder: Path, story: Story, show: Showcase) -> None:
+    """Write `figures/*.png` and `report.html` into a report's folder."""
+    (folder / "figures").mkdir(parents=True)
+    images = []
+    for plate in plates(story, show):
+        light = png(plate.draw(LIGHT))
+        (folder / "figures" / f"{plate.name}.png").write_bytes(light)
+        images.append(Image(plate, _uri(light), _uri(png(plate.draw(DARK))), *_size(light)))
+    (folder / "report.html").write_text(page(story, images), encoding="utf-8")
+
+
+def page(story: Story, images: Sequence[Image]) -> str:
+    """The HTML of the report: no script, no request."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    split = story.results["split"]
+    labelled = bool(split["classes"] and split["queries"])
+    return environment.get_template("report.html").render(
+        story=story,
+        job=story.job,
+        lead=words.lead(story.rows, story.deltas, story.titles),
+        caveat=words.caveat(story.stage.seed, split["queries"], labelled),
+        facts=_facts(story),
+        columns=story.titles,
+        groups=_groups(story),
+        deltas=_deltas(story),
+        sections={name: [i for i in images if i.plate.section == name] for name in ("results", "looks", "curation")},
+        protocols=[(story.titles[n], p, words.meaning(p)) for n, p in zip(story.titles, story.stage.protocols, strict=True)],
+        environment=dict(sorted(story.job.environment.items())),
+        loadable=[(name, m) for name, m in story.models.items() if story.roles[name] == "student"] or list(story.models.items())[:1],
+        themes=(LIGHT, DARK),
+    )
+
+
+def _facts(story: Story) -> dict[str, str]:
+    split = story.results["split"]
+    facts = {"test images": f"{split['queries']:,}", "train images": f"{split['train']:,}", "classes": str(split["classes"] or "no labels")}
+    return facts | {"seed": str(story.stage.seed), "split": split["id"][:8], "data": story.job.data_version[:8] or "not versioned"}
+
+
+def _groups(story: Story) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The result table: groups of models, each model with a cell a protocol; the best of a column is marked where more is better."""
+    found = {(row.model, row.protocol): row for row in story.rows}
+    best = {p: max(row.value for row in story.rows if row.protocol == p) for p in story.titles}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for title in GROUPS.values():
+        groups.setdefault(title, [])
+    for name, role in story.roles.items():
+        cells = []
+        for protocol in story.titles:
+            row = found[name, protocol]
+            marked = row.metric == "accuracy" and row.value == best[protocol]
+            cells.append({"value": words.amount(row), "spread": words.spread(row), "best": marked, "of": _of(row)})
+        any_row = found[name, next(iter(story.titles))]
+        budget = story.results["budget"].get(name, {})
+        groups[GROUPS[role]].append(
+            {
+                "name": name,
+                "what": _what(story, name, role, any_row),
+                "style": story.styles[name],
+                "cells": cells,
+                "parameters": words.big(any_row.parameters) if any_row.parameters else "",
+                "images_seen": words.big(budget["images_seen"]) if "images_seen" in budget else "",
+                "epochs": f"{budget['epochs']:g}" if "epochs" in budget else "",
+                "seconds": words.duration(budget["seconds"]) if "seconds" in budget else "",
+            }
+        )
+    return [(title, rows) for title, rows in groups.items() if rows]
+
+
+def _of(row: Row) -> str:
+    return f"of {row.dim}" if row.metric == "effective_rank" else ""
+
+
+def _what(story: Story, name: str, role: Role, row: Row) -> str:
+    if role == "pixels":
+        return f"{row.dim:,} values in [0, 1]"
+    encoder = _encoder(story, name)
+    return f"{lineage.encoder(encoder.model_dump())}, {row.dim}-d"
+
+
+def _encoder(story: Story, name: str) -> Encoder:
+    return story.models[name.removeprefix("random init (").removesuffix(")") if name not in story.models else name].encoder
+
+
+def _deltas(story: Story) -> list[dict[str, Any]]:
+    """The table of deltas: a row a comparison and opponent, a cell a protocol."""
+    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for entry in story.deltas:
+        for other in ("alone", "teacher"):
+            scale = 100 if entry["metric"] == "accuracy" else 1
+            value, spread = entry[f"distilled_minus_{other}"] * scale, entry[f"distilled_minus_{other}_spread"]
+            cell = {"value": words.signed(value), "spread": f"{spread * scale:.1f}" if spread is not None else "", "sign": (value > 0) - (value < 0)}
+            rows.setdefault((entry["student"], other, entry[other]), []).append({**cell, "judged": entry["metric"] == "accuracy"})
+    return [{"student": s, "delta": f"distilled_minus_{o}", "other": name, "cells": cells} for (s, o, name), cells in rows.items()]
+
+
+def _uri(image: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(image).decode()
+
+
+def _size(image: bytes) -> tuple[int, int]:
+    """Width and height of a PNG, from its header."""
+    return int.from_bytes(image[16:20], "big"), int.from_bytes(image[20:24], "big")

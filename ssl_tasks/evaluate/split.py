@@ -1,0 +1,90 @@
+"""Which images a model is judged on: the kept train images are the bank, the test split are the queries."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.errors import UserError
+from schemas.evaluations import Protocol
+from ssl_tasks.data.manifest import column
+from ssl_tasks.evaluate.knn import Ints
+
+BANK, QUERIES = "train", "test"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of `table` by the part that they play.
+
+    Attributes:
+        table: the kept images of both splits, in the manifest's order.
+        train: rows of the train split, labelled or not.
+        bank: those of them with a label.
+        queries: rows of the test split: those with a label where any has one.
+        labels: class of every row as an index of `classes`, -1 where it has none.
+        id: sha256 of the ids and labels of bank (or train) and queries: equal for equal splits.
+    """
+
+    table: pa.Table
+    train: Ints
+    bank: Ints
+    queries: Ints
+    labels: Ints
+    classes: list[str]
+    id: str
+
+    @property
+    def labelled(self) -> bool:
+        """Whether both bank and queries have labels."""
+        return bool(self.classes) and len(self.bank) > 0 and len(self.queries) > 0
+
+
+def split(manifest: pa.Table) -> Split:
+    """The parts of a manifest."""
+    parts = column(manifest, "split")
+    table = manifest.filter(pa.array(column(manifest, "kept") & np.isin(parts, [BANK, QUERIES])))
+    named = table["label"].to_pylist()
+    classes = sorted({name for name in named if name is not None}, key=natural)
+    index = {name: i for i, name in enumerate(classes)}
+    labels = np.array([-1 if name is None else index[name] for name in named], dtype=np.int64)
+    in_train = column(table, "split") == BANK
+    train, queries = np.flatnonzero(in_train), np.flatnonzero(~in_train)
+    bank = train[labels[train] >= 0]
+    if len(bank) and (labels[queries] >= 0).any():
+        queries = queries[labels[queries] >= 0]
+    ids = column(table, "id")
+    digest = hashlib.sha256()
+    for name, rows in (("bank", bank if len(bank) else train), ("queries", queries)):
+        digest.update(f"{name}\n".encode())
+        digest.update("".join(f"{ids[row]}\t{named[row] or ''}\n" for row in rows).encode())
+    return Split(table, train, bank, queries, labels, classes, digest.hexdigest())
+
+
+def check(parts: Split, protocols: list[Protocol], name: str, dataset: str) -> None:
+    """Refuse what cannot be judged, before any work.
+
+    Args:
+        name: of the stage.
+        dataset: of its dataset, as written.
+
+    Raises:
+        UserError: names the protocols, and what to do.
+    """
+    if not len(parts.train):
+        raise UserError(f"stages.{name}.dataset: '{dataset}' keeps no image of the train split; loosen the steps of its curation")
+    needy = ", ".join(dict.fromkeys(p.kind for p in protocols if p.kind != "rank"))
+    if needy and not len(parts.bank):
+        raise UserError(f"stages.{name}.protocols: {needy} need labels, and '{dataset}' has none; set `labels: true` on its source, or ask only for `rank`")
+    if needy and not parts.labelled:
+        raise UserError(
+            f"stages.{name}.protocols: {needy} need labelled images in a test split, and '{dataset}' has none; "
+            "set `splits: true` or `holdout` on its source, or ask only for `rank`"
+        )
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """Sort key by which class 10 comes after class 9."""
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
