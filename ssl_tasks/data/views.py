@@ -62,7 +62,7 @@ def _view(config: Views, pixels: Tensor, size: int, scale: tuple[float, float], 
     draw = Draw(len(pixels), generator)
     x = crop(pixels, *random_boxes(draw, pixels.shape[-1], scale, config.ratio), size, draw.chance(config.flip), _sigma(config, size, draw))
     if config.rotation or config.shear:
-        x = _turned(x, draw.uniform(-config.rotation, config.rotation), draw.uniform(-config.shear, config.shear))
+        x = turned(x, draw.uniform(-config.rotation, config.rotation), draw.uniform(-config.shear, config.shear))
     if config.jitter or config.grey:
         x = _coloured(config, x, draw)
     if config.solarize:
@@ -156,8 +156,13 @@ def _blurring(sigma: Tensor, size: int) -> Tensor:
     return weight / weight.sum(-1, keepdim=True)
 
 
-def _turned(x: Tensor, degrees: Tensor, shear: Tensor) -> Tensor:
-    """Images rotated and sheared around their middle; what comes in from outside is black."""
+def turned(x: Tensor, degrees: Tensor, shear: Tensor) -> Tensor:
+    """Images rotated and sheared around their middle; what comes in from outside is black.
+
+    Args:
+        degrees: (B,), counter-clockwise.
+        shear: (B,), shift of a row to the left over its distance below the middle.
+    """
     cos, sin = torch.deg2rad(degrees).cos(), torch.deg2rad(degrees).sin()
     zero = torch.zeros_like(cos)
     matrix = torch.stack([cos, cos * shear - sin, zero, sin, sin * shear + cos, zero], dim=1).view(-1, 2, 3)

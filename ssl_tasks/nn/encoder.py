@@ -1,6 +1,5 @@
 """TimmEncoder: any timm backbone behind one face: pooled features, tokens, and their dimension."""
 
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 
 from schemas.encoders import Encoder
-from schemas.errors import UserError
+from schemas.errors import UserError, did_you_mean
 
 _STEM_STRIDE = {"cifar": 1, "half": 2}
 
@@ -61,8 +60,7 @@ def parameters(module: nn.Module) -> int:
 def _backbone(config: Encoder) -> Any:
     architecture = config.name.split(".")[0]  # what follows a dot names pretrained weights
     if not timm.is_model(architecture):
-        near = get_close_matches(architecture, timm.list_models(), n=3)
-        advice = f"did you mean {' or '.join(map(repr, near))}?" if near else "see timm.list_models()"
+        advice = did_you_mean(architecture, timm.list_models()) or "see timm.list_models()"
         raise UserError(f"encoder.name '{config.name}': timm has no such model; {advice}")
     arguments = _arguments(config)
     try:

@@ -1,0 +1,237 @@
+"""Losses against the papers' formulas in float64 NumPy, and against numbers worked out by hand."""
+
+import math
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_tasks.losses.contrastive import nt_xent
+from ssl_tasks.losses.decorrelation import covariance, invariance, variance
+from ssl_tasks.losses.feature import cosine_distance
+from ssl_tasks.losses.self_distillation import center_and_sharpen, dino
+
+Matrix = NDArray[np.float64]
+
+
+def random(*shape: int) -> Tensor:
+    """Standard normal numbers, the same at each call."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def two(*shape: int) -> tuple[Tensor, Tensor]:
+    first, second = random(2, *shape)
+    return first, second
+
+
+def double(rows: object) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def softmax(x: Matrix) -> Matrix:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+# NT-Xent
+
+
+def nt_xent_by_formula(z: Matrix, z_prime: Matrix, tau: float) -> Matrix:
+    """Equation 1 of https://arxiv.org/abs/2002.05709 as printed, with loops: one loss an anchor."""
+    views = np.concatenate([z, z_prime])
+    views /= np.linalg.norm(views, axis=1, keepdims=True)
+    n = len(z)
+    losses = []
+    for i in range(2 * n):
+        positive = (i + n) % (2 * n)
+        denominator = sum(np.exp(views[i] @ views[k] / tau) for k in range(2 * n) if k != i)
+        losses.append(-np.log(np.exp(views[i] @ views[positive] / tau) / denominator))
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
+def test_nt_xent_is_the_papers_equation(tau: float) -> None:
+    z, z_prime = two(6, 5)
+    assert_allclose(nt_xent(z, z_prime, tau), nt_xent_by_formula(z.numpy(), z_prime.numpy(), tau).mean(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(2, 1.098612), (4, 1.945910), (256, 6.23636959)])
+def test_nt_xent_of_equal_embeddings_is_the_logarithm_of_the_candidates(images: int, expected: float) -> None:
+    z = torch.ones(images, 3, dtype=torch.float64)
+    assert_allclose(nt_xent(z, z, 0.1), math.log(2 * images - 1), rtol=1e-12)
+    assert_allclose(nt_xent(z, z, 0.1), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(2, 0.239545), (4, 0.594438)])
+def test_nt_xent_of_orthogonal_images(images: int, expected: float) -> None:
+    z = torch.eye(images, dtype=torch.float64)
+    assert_allclose(nt_xent(z, z, 0.5), math.log(1 + (2 * images - 2) * math.exp(-1 / 0.5)), rtol=1e-12)
+    assert_allclose(nt_xent(z, z, 0.5), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("tau", "expected"), [(0.5, 0.430190), (0.1, 0.063780)])
+def test_nt_xent_of_two_pairs_in_the_plane(tau: float, expected: float) -> None:
+    z, z_prime = double([[1, 0], [0, 1]]), double([[0.8, 0.6], [-0.6, 0.8]])
+    assert_allclose(nt_xent(z, z_prime, tau), expected, atol=1e-6)
+
+
+def test_nt_xent_differs_between_the_two_directions_of_a_pair() -> None:
+    z, z_prime = double([[1, 0], [0, 1]]), double([[0.8, 0.6], [-0.6, 0.8]])
+    first_of_all = nt_xent(z[:1], z_prime[:1], 0.5, (z, z_prime))
+    assert_allclose(first_of_all, (0.233258 + 0.627123) / 2, atol=1e-6)
+
+
+def test_nt_xent_ignores_the_length_of_embeddings() -> None:
+    z, z_prime = two(4, 3)
+    assert_allclose(nt_xent(3 * z, z_prime / 7, 0.2), nt_xent(z, z_prime, 0.2), rtol=1e-12)
+
+
+def test_nt_xent_of_parts_averages_to_that_of_the_whole_batch() -> None:
+    z, z_prime = two(6, 5)
+    parts = [nt_xent(z[i : i + 2], z_prime[i : i + 2], 0.2, (z, z_prime), offset=i) for i in (0, 2, 4)]
+    assert_allclose(np.mean(parts), nt_xent(z, z_prime, 0.2), rtol=1e-12)
+
+
+# VICReg
+
+
+def vicreg_by_formula(z: Matrix, z_prime: Matrix) -> tuple[float, float, float]:
+    """Equations 1 to 5 of https://arxiv.org/abs/2105.04906 in the scaling of the authors' code."""
+    n, d = z.shape
+    hinge = [np.mean([max(0.0, 1 - math.sqrt(y[:, j].var(ddof=1) + 1e-4)) for j in range(d)]) for y in (z, z_prime)]
+    off_diagonal = 0.0
+    for y in (z, z_prime):
+        c = np.cov(y, rowvar=False)
+        off_diagonal += sum(c[i, j] ** 2 for i, j in product(range(d), repeat=2) if i != j) / d
+    return ((z - z_prime) ** 2).sum() / (n * d), sum(hinge) / 2, off_diagonal
+
+
+def vicreg_terms(z: Tensor, z_prime: Tensor) -> list[float]:
+    return [float(term(z, z_prime)) for term in (invariance, variance, covariance)]
+
+
+def test_vicreg_is_the_papers_equations_in_the_authors_scaling() -> None:
+    z, z_prime = two(7, 4)
+    assert_allclose(vicreg_terms(0.6 * z, z_prime), vicreg_by_formula(0.6 * z.numpy(), z_prime.numpy()), rtol=1e-12)
+
+
+def test_vicreg_of_a_collapsed_batch_is_its_variance_term_alone() -> None:
+    z = torch.zeros(4, 2, dtype=torch.float64)
+    assert_allclose(vicreg_terms(z, z), [0, 0.99, 0], atol=1e-12)
+    assert_allclose(25 * variance(z, z), 24.75, atol=1e-12)
+
+
+VICREG_TOY = double([[1, 2], [-1, 0], [1, 0], [-1, -2]]), double([[1, 1], [-1, 1], [1, -1], [-1, -1]])
+
+
+def test_vicreg_worked_out_by_hand() -> None:
+    terms = vicreg_terms(*VICREG_TOY)
+    assert_allclose(terms, [0.5, 0, 1.777778], atol=1e-6)
+    assert_allclose(np.dot([25, 25, 1], terms), 14.277778, atol=1e-6)
+
+
+def test_vicreg_worked_out_by_hand_with_little_spread() -> None:
+    terms = vicreg_terms(*(0.1 * z for z in VICREG_TOY))
+    assert_allclose(terms[1], 0.872172, atol=1e-6)
+    assert_allclose(np.dot([25, 25, 1], terms), 21.929478, atol=1e-6)
+
+
+# DINO
+
+
+def dino_by_formula(teacher: Matrix, student: Matrix, center: Matrix, tau_t: float, tau_s: float) -> float:
+    """Equation 3 of https://arxiv.org/abs/2104.14294, of logits (views, samples, K)."""
+    pairs = []
+    for t, s in product(range(len(teacher)), range(len(student))):
+        if s != t:
+            p_t, p_s = softmax((teacher[t] - center) / tau_t), softmax(student[s] / tau_s)
+            pairs.append(-(p_t * np.log(p_s)).sum(axis=-1).mean())
+    return float(np.mean(pairs))
+
+
+@pytest.mark.parametrize("local_views", [0, 2, 6])
+def test_dino_is_the_papers_equation(local_views: int) -> None:
+    teacher, student, center = random(2, 3, 5), random(2 + local_views, 3, 5), random(5)
+    loss = dino(list(center_and_sharpen(teacher, center, 0.4)), list(student), 0.7)
+    assert_allclose(loss, dino_by_formula(teacher.numpy(), student.numpy(), center.numpy(), 0.4, 0.7), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("views", "terms"), [(2, 2), (4, 6), (8, 14), (10, 18), (12, 22)])
+def test_dino_averages_over_every_pair_but_the_same_view(views: int, terms: int) -> None:
+    """Each pair's cross-entropy is set to be its own power of two: the mean tells which pairs were taken."""
+    targets = [double([[1.0, 0.0]]), double([[0.0, 1.0]])]
+    logits = [torch.log_softmax(double([[0.0, float(s)]]), dim=-1) for s in range(views)]
+    taken = [-logits[s][0, t] for t, s in product(range(2), range(views)) if s != t]
+    assert len(taken) == terms
+    assert_allclose(dino(targets, logits, 1.0), torch.stack(taken).mean(), rtol=1e-12)
+
+
+def test_dino_of_uniform_outputs_is_the_logarithm_of_the_prototypes_and_has_no_gradient() -> None:
+    logits = torch.zeros(4, 8, dtype=torch.float64, requires_grad=True)
+    target = center_and_sharpen(torch.zeros(4, 8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64), 0.04)
+    loss = dino([target, target], [logits, logits], 0.1)
+    loss.backward()
+    assert_allclose(loss.detach(), 2.079442, atol=1e-6)
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-15
+
+
+def test_dino_of_a_dominant_prototype_is_nearly_zero_until_the_center_meets_it() -> None:
+    logits = torch.eye(8, dtype=torch.float64)[:1]
+    zero = torch.zeros(8, dtype=torch.float64)
+    unmoved = [center_and_sharpen(logits, zero, 1e-3)] * 2
+    assert_allclose(dino(unmoved, [logits] * 2, 0.1), math.log(1 + 7 * math.exp(-10)), rtol=1e-9)
+    assert_allclose(dino(unmoved, [logits] * 2, 0.1), 0.000318, atol=1e-6)
+    centered = [center_and_sharpen(logits, logits[0], 1e-3)] * 2
+    assert_allclose(dino(centered, [logits] * 2, 0.1), 8.750318, atol=1e-6)
+
+
+@pytest.mark.parametrize(("tau_t", "tau_s", "expected"), [(0.04, 0.1, 0.006806), (1.0, 1.0, 1.218376)])
+def test_dino_worked_out_by_hand(tau_t: float, tau_s: float, expected: float) -> None:
+    """One pair: the teacher's only view against the student's second."""
+    teacher, student = double([[2, 1, 0, 0], [0, 1, 2, 0]]), double([[1, 0.5, 0, 0], [0, 0.5, 1, 0]])
+    targets = center_and_sharpen(teacher, double([1, 1, 1, 0]), tau_t)
+    assert_allclose(dino([targets], [student, student], tau_s), expected, atol=1e-6)
+
+
+# Feature regression
+
+
+def test_cosine_distance_is_one_minus_cosine() -> None:
+    predicted, target = two(6, 5)
+    p, t = predicted.numpy(), target.numpy()
+    cosines = (p * t).sum(axis=1) / np.linalg.norm(p, axis=1) / np.linalg.norm(t, axis=1)
+    assert_allclose(cosine_distance(predicted, target), 1 - cosines.mean(), rtol=1e-12)
+
+
+def test_cosine_distance_worked_out_by_hand() -> None:
+    assert_allclose(cosine_distance(double([[3, 4]]), double([[4, 3]])), 0.04, atol=1e-12)
+    assert_allclose(cosine_distance(double([[1, 0], [1, 0]]), double([[9, 0], [-2, 0]])), 1.0, atol=1e-12)
+
+
+# Precision
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nt_xent": lambda a, b: nt_xent(a, b, 0.1),
+    "invariance": invariance,
+    "variance": variance,
+    "covariance": covariance,
+    "dino": lambda a, b: dino([center_and_sharpen(a, b[0], 0.04)], [a, b], 0.1),
+    "cosine": cosine_distance,
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_losses_compute_in_float32_under_autocast(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    a, b = (x.to(torch.bfloat16) for x in two(16, 12))
+    expected = loss(a.float(), b.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        computed = loss(a, b)
+    assert computed.dtype == torch.float32
+    assert computed == expected
