@@ -47,7 +47,7 @@ class Deduplicate(Spec):
     kind: Literal["deduplicate"] = "deduplicate"
     similarity: Annotated[float, Field(gt=0, le=1)] = Field(0.97, description="cosine above which two images are near duplicates")
     neighbours: PositiveInt = Field(64, description="nearest neighbours looked at for each image (DINOv2: 64)")
-    embedding: Embedding = Pixels()
+    embedding: Embedding = Field(Pixels(), description="what similarity is measured on")
 
 
 class Balance(Spec):
@@ -57,7 +57,7 @@ class Balance(Spec):
     kind: Literal["balance"] = "balance"
     keep: PositiveInt = Field(description="how many images remain; all of them where there are fewer")
     clusters: PositiveInt = Field(100, description="k of k-means")
-    embedding: Embedding = Pixels()
+    embedding: Embedding = Field(Pixels(), description="what similarity is measured on")
 
 
 Step = Annotated[Integrity | ExactDuplicates | Deduplicate | Balance, *Kinded]

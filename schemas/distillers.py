@@ -15,7 +15,7 @@ class Feature(Spec):
     kind: Literal["feature"] = "feature"
     hidden: NonNegativeInt = Field(0, description="hidden width of the projection to the teacher's dimension; 0 makes it linear")
     center: bool = Field(True, description="take the teacher's mean off its features first: much of their cosine is what all images share")
-    views: Views = Views(count=1)
+    views: Views = Field(Views(count=1), description="the view that teacher and students see")
 
 
 Distiller = Annotated[Feature, *Kinded[1:]]

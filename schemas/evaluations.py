@@ -13,7 +13,7 @@ class KNN(Spec):
     paper: ClassVar[str] = "https://arxiv.org/abs/1805.01978"
     version: ClassVar[str] = "knn@1"
     kind: Literal["knn"] = "knn"
-    k: PositiveInt = 20
+    k: PositiveInt = Field(20, description="neighbours that vote")
     temperature: PositiveFloat = Field(0.07, description="of the vote's weights exp(similarity / temperature)")
 
 

@@ -59,11 +59,11 @@ class Pipeline(Spec):
     """One declared experiment: where the images are, how they are curated, what is trained, how it is judged."""
 
     name: Name = Field(description="of the MLflow experiment and the Prefect flow")
-    description: str = ""
+    description: str = Field("", description="what it is for, in a sentence")
     seed: NonNegativeInt = Field(0, description="of every stage that does not state its own")
     params: dict[Name, Any] = Field({}, description="values that `${params.x}` stands for; typed parameters of a deployment")
-    stages: dict[StageName, Stage] = Field(min_length=1)
-    schedule: Schedule | None = None
+    stages: dict[StageName, Stage] = Field(min_length=1, description="a stage a name, in any order; the references say what waits on what")
+    schedule: Schedule | None = Field(None, description="when a deployment runs by itself")
 
     @model_validator(mode="after")
     def _references_hold(self) -> Self:

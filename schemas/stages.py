@@ -17,8 +17,8 @@ from schemas.training import Train
 from schemas.views import Views
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-DatasetRef = Annotated[str, Takes("Dataset")]
-CheckpointRef = Annotated[str, Takes("Checkpoint")]
+DatasetRef = Annotated[str, Takes("Dataset"), Field(description="the stage that made the images' manifest")]
+CheckpointRef = Annotated[str, Takes("Checkpoint"), Field(description="the stage, or the output of one, that made the encoder")]
 Seed = Annotated[NonNegativeInt, Field(description="of everything random in the stage; the pipeline's where not given")]
 
 
@@ -28,7 +28,7 @@ class StageBase(Spec):
     makes: ClassVar[ArtifactType]
     contract: ClassVar[int] = 1
     """Version of the code behind the stage: raised when the same config would make another artifact."""
-    resources: Resources = Resources()
+    resources: Resources = Field(Resources(), description="where it runs, how long it may take, how often it is tried again")
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ class Ingest(StageBase):
 
     makes: ClassVar[ArtifactType] = "Dataset"
     kind: Literal["ingest"] = "ingest"
-    source: Source
+    source: Source = Field(description="where the images are")
 
 
 class Curate(StageBase):
@@ -50,7 +50,7 @@ class Curate(StageBase):
     makes: ClassVar[ArtifactType] = "Dataset"
     kind: Literal["curate"] = "curate"
     dataset: DatasetRef
-    steps: Annotated[list[Step], Field(min_length=1)]
+    steps: Annotated[list[Step], Field(min_length=1, description="applied in this order")]
     seed: Seed = 0
 
 
@@ -60,9 +60,9 @@ class Pretrain(StageBase):
     makes: ClassVar[ArtifactType] = "Checkpoint"
     kind: Literal["pretrain"] = "pretrain"
     dataset: DatasetRef
-    method: Method
-    encoder: Encoder
-    train: Train = Train()
+    method: Method = Field(description="what the encoder learns from")
+    encoder: Encoder = Field(description="the network that is trained")
+    train: Train = Field(Train(), description="budget and optimizer")
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -78,9 +78,9 @@ class Distill(StageBase):
     kind: Literal["distill"] = "distill"
     dataset: DatasetRef
     teacher: CheckpointRef
-    method: Distiller
-    students: Annotated[dict[Name, Encoder], Field(min_length=1)]
-    train: Train = Train()
+    method: Distiller = Field(description="what the students learn from the teacher")
+    students: Annotated[dict[Name, Encoder], Field(min_length=1, description="a network a name; each becomes an output of the stage")]
+    train: Train = Field(Train(), description="budget and optimizer, of each student")
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -117,8 +117,8 @@ class Evaluate(StageBase):
     makes: ClassVar[ArtifactType] = "Report"
     kind: Literal["evaluate"] = "evaluate"
     dataset: DatasetRef
-    models: Annotated[list[CheckpointRef], Field(min_length=1)]
-    protocols: Annotated[list[Protocol], Field(min_length=1)]
+    models: Annotated[list[CheckpointRef], Field(min_length=1, description="the encoders that are judged")]
+    protocols: Annotated[list[Protocol], Field(min_length=1, description="how they are judged")]
     baselines: list[Literal["pixels", "random"]] = Field(["pixels", "random"], description="raw pixels; each encoder at random initialisation")
     compare: list[Comparison] = Field([], description="which rows the two deltas of a distilled student are taken from")
     seed: Seed = 0

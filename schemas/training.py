@@ -15,8 +15,8 @@ class AdamW(Spec):
 
     kind: Literal["adamw"] = "adamw"
     learning_rate: PositiveFloat = Field(1e-3, description="peak, as it is used: no scaling by the batch")
-    weight_decay: NotNegative = 0.05
-    betas: Pair = (0.9, 0.999)
+    weight_decay: NotNegative = Field(0.05, description="of all weights but norms and biases")
+    betas: Pair = Field((0.9, 0.999), description="decay of the two running moments")
 
 
 class SGD(Spec):
@@ -24,8 +24,8 @@ class SGD(Spec):
 
     kind: Literal["sgd"] = "sgd"
     learning_rate: PositiveFloat = Field(0.06, description="peak, as it is used: no scaling by the batch")
-    weight_decay: NotNegative = 5e-4
-    momentum: Fraction = 0.9
+    weight_decay: NotNegative = Field(5e-4, description="of all weights but norms and biases")
+    momentum: Fraction = Field(0.9, description="share of the last step that is kept")
 
 
 Optimizer = Annotated[AdamW | SGD, *Kinded]
@@ -36,7 +36,7 @@ class Train(Spec):
 
     epochs: PositiveFloat = Field(100.0, description="passes over the kept train images; may be a fraction")
     batch_size: PositiveInt = Field(256, description="images a step over all devices")
-    optimizer: Optimizer = AdamW()
+    optimizer: Optimizer = Field(AdamW(), description="what turns gradients into steps")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="of the learning rate, after the warm-up")
     warmup: Fraction = Field(0.05, description="share of the steps with a linearly rising learning rate")
     final_rate: Fraction = Field(0.0, description="last learning rate over the peak (cosine)")

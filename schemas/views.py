@@ -24,10 +24,10 @@ class Views(Spec):
     ratio: Pair = Field((3 / 4, 4 / 3), description="width over height of a crop")
     flip: Probability = Field(0.5, description="probability of a horizontal flip; 0 for digits, text and other chiral images")
     jitter: Probability = Field(0.8, description="probability of colour jitter")
-    brightness: Strength = 0.8
-    contrast: Strength = 0.8
-    saturation: Strength = 0.8
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    brightness: Strength = Field(0.8, description="largest relative change of brightness")
+    contrast: Strength = Field(0.8, description="largest relative change of contrast")
+    saturation: Strength = Field(0.8, description="largest relative change of saturation")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.2, description="largest shift of hue, in turns")
     grey: Probability = Field(0.2, description="probability of grey scale")
     blur: Probability = Field(0.5, description="probability of a Gaussian blur, sigma 0.1 to 2.0 at 224 px, less for smaller crops")
     solarize: Probability = Field(0.0, description="probability of inverting the bright half")

@@ -16,4 +16,4 @@ class SimCLR(Spec):
     temperature: PositiveFloat = Field(0.1, description="of the softmax over similarities (authors' ImageNet code: 0.1; CIFAR-10: 0.5)")
     hidden: PositiveInt = Field(2048, description="hidden width of the projector")
     output: PositiveInt = Field(128, description="dimension of the projector's output")
-    views: Views = Views()
+    views: Views = Field(Views(), description="how two views are made of an image")

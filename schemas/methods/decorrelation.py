@@ -20,4 +20,4 @@ class VICReg(Spec):
     covariance: Weight = Field(1.0, description="weight of the covariance term")
     hidden: PositiveInt = Field(8192, description="width of the expander's two hidden layers")
     output: PositiveInt = Field(8192, description="dimension of the expander's output")
-    views: Views = Views(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1)
+    views: Views = Field(Views(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1), description="how two views are made of an image")

@@ -18,14 +18,17 @@ class DINO(Spec):
     prototypes: PositiveInt = Field(65536, description="K, the dimension of the head's output")
     hidden: PositiveInt = Field(2048, description="width of the head's hidden layers")
     bottleneck: PositiveInt = Field(256, description="width of the L2-normalised bottleneck")
-    student_temperature: PositiveFloat = 0.1
+    student_temperature: PositiveFloat = Field(0.1, description="of the student's softmax")
     teacher_temperature: PositiveFloat = Field(0.04, description="after the warm-up")
     teacher_temperature_start: PositiveFloat = Field(0.04, description="at the start")
     teacher_temperature_warmup: Momentum = Field(0.3, description="share of the training over which it moves from start to end (30 of 100 epochs)")
-    center_momentum: Momentum = 0.9
+    center_momentum: Momentum = Field(0.9, description="of the running mean that is taken off the teacher's output")
     momentum: Momentum = Field(0.996, description="of the teacher at the start; rises to 1 by a cosine")
     freeze_last_layer: Momentum = Field(0.01, description="share of the training with a frozen last layer (1 of 100 epochs)")
-    views: Views = Views(scale=(0.4, 1.0), local_scale=(0.05, 0.4), brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1)
+    views: Views = Field(
+        Views(scale=(0.4, 1.0), local_scale=(0.05, 0.4), brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1),
+        description="crops: global ones for the teacher, all for the student",
+    )
 
     @model_validator(mode="after")
     def _sharpens(self) -> Self:
