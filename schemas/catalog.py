@@ -63,7 +63,8 @@ def meaning(spec: type[Spec]) -> str:
 
 def parameters(spec: type[Spec]) -> tuple[Parameter, ...]:
     """The keys of a mapping besides `kind`, with their types in words."""
-    return tuple(_parameter(name, field) for name, field in spec.model_fields.items() if name != "kind")
+    fields = sorted(spec.model_fields.items(), key=lambda item: item[0] == "resources")
+    return tuple(_parameter(name, field) for name, field in fields if name != "kind")
 
 
 def _parameter(name: str, field: FieldInfo) -> Parameter:
@@ -78,7 +79,9 @@ def stated(default: Any) -> Any:
         own = {name: stated(value) for name, (value, usual) in values.items() if value != usual}
         kind = getattr(default, "kind", None)
         return ({"kind": kind, **own} if own else kind) if kind else own
-    return list(default) if isinstance(default, tuple) else default
+    if isinstance(default, tuple):
+        return [stated(each) for each in default]
+    return float(f"{default:.4g}") if isinstance(default, float) else default
 
 
 def _in_words(field: FieldInfo) -> str:

@@ -3,11 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from schemas.errors import InvalidPipeline, Problem, did_you_mean
 from schemas.locate import Node, located
-from schemas.strict_yaml import MAX_BYTES, MAX_VALUES, scalar
+from schemas.strict_yaml import MAX_BYTES, MAX_VALUES, scalar, spelled
 
 _USE = re.compile(r"\$\$\{|\$\{([^${}]*)\}|\$\{")
 """An escape, a use, or the start of one that does not end."""
@@ -57,7 +56,7 @@ class _Values:
             kind = "mapping" if isinstance(found.value, dict) else "list"
             self.problems.append(node.place.problem(node.path, f"{use[0]} is a {kind}; it can only stand alone, not within text"))
             return ""
-        told = _yaml_text(found.value)
+        told = found.value if isinstance(found.value, str) else spelled(found.value)
         self.count(node, 0, len(told))
         return told
 
@@ -92,7 +91,3 @@ class _Values:
 def _size(node: Node) -> int:
     items = node.value.values() if isinstance(node.value, dict) else node.value if isinstance(node.value, list) else ()
     return 1 + sum(map(_size, items))
-
-
-def _yaml_text(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

@@ -12,7 +12,7 @@ from schemas.locate import Node, described, plain
 from schemas.overlay import set_at, unreachable
 from schemas.references import Loc, references, split
 from schemas.stages import Stage, StageBase
-from schemas.strict_yaml import MAX_VALUES
+from schemas.strict_yaml import MAX_VALUES, spelled
 
 MAX_STAGES = 1000
 
@@ -90,8 +90,7 @@ def _label(node: Node) -> str:
     value = node.value.get("kind", node).value if isinstance(node.value, dict) else node.value
     if isinstance(value, dict | list):
         return ""
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else "null" if value is None else str(value)
-    return re.sub(r"[^\w.+/@ ()-]", "", text.replace("[", "(").replace("]", ")"))[:60]
+    return re.sub(r"[^\w.+/@ ()=-]", "", spelled(value).replace("[", "(").replace("]", ")"))[:60]
 
 
 def spread(stages: Node, valid: Mapping[str, StageBase]) -> Node:

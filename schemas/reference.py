@@ -1,0 +1,59 @@
+"""The YAML reference, `docs/reference.md`: the language in prose, then every mapping with its keys, from the models.
+
+`python -m schemas.reference` writes it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from schemas import shapes
+from schemas.catalog import GROUPS, meaning, parameters
+from schemas.curation import Embedding
+from schemas.encoders import Encoder
+from schemas.pipeline import Pipeline, Schedule
+from schemas.resources import Resources
+from schemas.spec import Spec
+from schemas.stages import Comparison, Stage
+from schemas.strict_yaml import spelled
+from schemas.training import Optimizer, Train
+from schemas.views import Views
+
+FILE = Path(__file__).parents[1] / "docs" / "reference.md"
+PROSE = Path(__file__).with_name("language.md")
+_UNIONS: dict[str, Any] = {"Stage": Stage, **{name.capitalize(): union for name, union in GROUPS.items()}, "Embedding": Embedding, "Optimizer": Optimizer}
+_MAPPINGS: dict[str, type[Spec]] = {"Encoder": Encoder, "Views": Views, "Train": Train, "Resources": Resources, "Comparison": Comparison, "Schedule": Schedule}
+
+
+def reference() -> str:
+    """The page as Markdown."""
+    return "\n".join([PROSE.read_text(), *_page()]) + "\n"
+
+
+def _page() -> Iterator[str]:
+    yield from ("## Pipeline\n", *_described(Pipeline), "")
+    for title, union in _UNIONS.items():
+        yield f"## {title}: `kind`\n"
+        for kind, spec in shapes.kinds(union).items():
+            yield from (f"### `{kind}`\n", *_described(spec), "")
+    for title, spec in _MAPPINGS.items():
+        yield from (f"## {title}\n", *_described(spec), "")
+
+
+def _described(spec: type[Spec]) -> Iterator[str]:
+    yield meaning(spec) + (f" [Paper]({spec.paper})." if spec.paper else "")
+    keys = parameters(spec)
+    if not keys:
+        return
+    yield "\n| key | type | default | meaning |\n|---|---|---|---|"
+    for key in keys:
+        default = "required" if key.required else f"`{spelled(key.default)}`"
+        yield f"| `{key.name}` | {_cell(key.type)} | {_cell(default)} | {_cell(key.description)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    FILE.write_text(reference())
