@@ -44,3 +44,18 @@ class Views(Spec):
         if self.local_count and not self.local_size:
             raise Unfit("local_count needs local_size", "local_count")
         return self
+
+
+def exactly_two(views: Views) -> Views:
+    """The views, for a method that compares one global crop with another."""
+    if (views.count, views.local_count) != (2, 0):
+        wrong = "count" if views.count != 2 else "local_count"
+        raise Unfit("this method compares two global crops: count must be 2 and local_count 0", wrong)
+    return views
+
+
+def two_or_more(views: Views) -> Views:
+    """The views, for a method that predicts one crop from others."""
+    if views.count + views.local_count < 2:
+        raise Unfit("this method predicts one crop from another: count and local_count must add up to 2 or more", "count")
+    return views

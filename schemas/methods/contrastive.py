@@ -1,11 +1,11 @@
 """Methods that pull two views of an image together and push other images away."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from schemas.spec import Spec
-from schemas.views import Views
+from schemas.views import Views, exactly_two
 
 
 class SimCLR(Spec):
@@ -16,4 +16,4 @@ class SimCLR(Spec):
     temperature: PositiveFloat = Field(0.1, description="of the softmax over similarities (authors' ImageNet code: 0.1; CIFAR-10: 0.5)")
     hidden: PositiveInt = Field(2048, description="hidden width of the projector")
     output: PositiveInt = Field(128, description="dimension of the projector's output")
-    views: Views = Field(Views(), description="how two views are made of an image")
+    views: Annotated[Views, AfterValidator(exactly_two)] = Field(Views(), description="how two views are made of an image")

@@ -2,10 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from schemas.spec import Spec
-from schemas.views import Views
+from schemas.views import Views, exactly_two
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -20,4 +20,6 @@ class VICReg(Spec):
     covariance: Weight = Field(1.0, description="weight of the covariance term")
     hidden: PositiveInt = Field(8192, description="width of the expander's two hidden layers")
     output: PositiveInt = Field(8192, description="dimension of the expander's output")
-    views: Views = Field(Views(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1), description="how two views are made of an image")
+    views: Annotated[Views, AfterValidator(exactly_two)] = Field(
+        Views(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1), description="how two views are made of an image"
+    )

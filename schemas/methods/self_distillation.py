@@ -2,10 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from schemas.spec import Spec, Unfit
-from schemas.views import Views
+from schemas.views import Views, two_or_more
 
 Momentum = Annotated[float, Field(ge=0, le=1)]
 
@@ -25,7 +25,7 @@ class DINO(Spec):
     center_momentum: Momentum = Field(0.9, description="of the running mean that is taken off the teacher's output")
     momentum: Momentum = Field(0.996, description="of the teacher at the start; rises to 1 by a cosine")
     freeze_last_layer: Momentum = Field(0.01, description="share of the training with a frozen last layer (1 of 100 epochs)")
-    views: Views = Field(
+    views: Annotated[Views, AfterValidator(two_or_more)] = Field(
         Views(scale=(0.4, 1.0), local_scale=(0.05, 0.4), brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1),
         description="crops: global ones for the teacher, all for the student",
     )
