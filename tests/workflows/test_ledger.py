@@ -35,8 +35,12 @@ def test_a_run_whose_process_is_gone_has_died(tmp_path: Path) -> None:
     assert record["status"] == "died"
 
 
-def test_the_last_keys_of_each_stage_come_from_the_newest_run_that_had_it(tmp_path: Path) -> None:
-    for second, stages in ((1, {"raw": {"outputs": {"": "old"}}, "clean": {"outputs": {"": "kept"}}}), (2, {"raw": {"outputs": {"": "new"}}})):
+RAW = {"status": "done", "outputs": {"": "old"}}
+CLEAN = {"status": "failed", "outputs": {"": "kept"}}
+
+
+def test_the_last_keys_of_each_stage_come_from_the_newest_run_that_came_to_it(tmp_path: Path) -> None:
+    for second, stages in ((1, {"raw": RAW, "clean": CLEAN}), (2, {"raw": {**RAW, "outputs": {"": "new"}}, "clean": {**CLEAN, "status": "skipped"}})):
         folder = tmp_path / f".sslflow/runs/20260101-00000{second}-x-aa"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps({"id": str(second), "status": "done", "pipeline": "x", "stages": stages}))

@@ -72,12 +72,12 @@ def runs(workspace: Path) -> Iterator[dict[str, Any]]:
 
 
 def last_keys(workspace: Path, pipeline: str) -> dict[str, dict[str, str]]:
-    """Of each stage of a pipeline, the keys of its outputs in the newest run that had it."""
+    """Of each stage of a pipeline, the keys of its outputs in the newest run that came to it."""
     newest: dict[str, dict[str, str]] = {}
     for record in runs(workspace):
         if record["pipeline"] == pipeline:
             for name, stage in record["stages"].items():
-                if stage.get("outputs"):
+                if stage.get("outputs") and stage["status"] not in ("planned", "skipped"):
                     newest.setdefault(name, stage["outputs"])
     return newest
 
