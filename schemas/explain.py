@@ -1,5 +1,6 @@
 """Faults that the models find, told in YAML's words at the place in the file."""
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,7 +37,9 @@ _NAME = "must be lower-case letters, digits and _, and begin with a letter"
 
 def explain(error: ValidationError, root: Node, limit: int) -> list[Problem]:
     """Each fault once, at most `limit`; broken references are left to the caller."""
-    return [problem for details in error.errors(include_url=False)[:limit] if (problem := _explained(details, root))]
+    shown = [problem for details in error.errors(include_url=False)[:limit] if (problem := _explained(details, root))]
+    count = error.error_count()
+    return shown if count <= limit else [replace(root.place, line=0).problem("", f"has {count} faults, of which the first {limit} follow"), *shown]
 
 
 def at(node: Node, message: str) -> Problem:

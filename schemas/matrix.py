@@ -104,8 +104,7 @@ def spread(stages: Node, valid: Mapping[str, StageBase]) -> Node:
         for loc, items in lists.items():
             if sum(map(len, items)) > MAX_VALUES:
                 raise InvalidPipeline([made[name].name_place.problem(made[name].path, f"its references mean more than {MAX_VALUES:,} outputs")])
-            if any(len(item) > 1 for item in items):
-                made[name] = _spread_at(made[name], loc, items)
+            made[name] = _spread_at(made[name], loc, items)
     return replace(stages, value=made)
 
 

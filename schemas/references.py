@@ -104,8 +104,8 @@ def wrong(reference: Reference, name: str, stages: Mapping[str, StageBase], kind
         return ""
     if reference.output not in maker.outputs:
         made = [f"{reference.stage}.{output}" if output else reference.stage for output in maker.outputs]
-        hint = (reference.output and did_you_mean(reference.text, made)) or f"'{reference.stage}' makes {', '.join(made)}"
-        return f"no output {wanted}; {hint}"
+        hint = did_you_mean(reference.output, filter(None, maker.outputs)) if reference.output else ""
+        return f"no output {wanted}; {hint + ' ' if hint else ''}'{reference.stage}' makes {', '.join(made)}"
     return ""
 
 

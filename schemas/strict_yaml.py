@@ -15,7 +15,7 @@ from schemas.errors import InvalidPipeline, Problem
 from schemas.locate import Node, Place, described, join
 
 MAX_BYTES = 1_000_000
-MAX_VALUES = 100_000
+MAX_VALUES = 20_000
 """Values of a file after aliases are followed: what stops a bomb of nested anchors."""
 MAX_DEPTH = 64
 
