@@ -182,7 +182,7 @@ def test_missing_data_while_another_dvc_process_works_are_refused_with_that_reas
 
     shutil.rmtree(workspace / "data")
     other = Repo(str(workspace))
-    with other.lock, pytest.raises(UserError, match="another DVC process works in .*; wait until it is done"):
+    with other.lock, pytest.raises(UserError, match=r"another DVC process works in .*; wait until it is done"):
         dvc_data.check(workspace)
     other.close()
 

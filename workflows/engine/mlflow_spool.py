@@ -168,7 +168,7 @@ class Sender(threading.Thread):
                 self._drain()
             except Unreachable as error:
                 if not self.problem:
-                    self._say(f"MLflow does not answer ({error}); training goes on, its records are kept in {self._spool.path} and sent when it is back")
+                    self._say(f"MLflow takes no records now ({error}); training goes on, they are kept in {self._spool.path} and sent when it is back")
                 self.problem = str(error)
                 pause = min(max(1.0, 2 * pause), 30.0)
             else:

@@ -170,20 +170,17 @@ class Store:
                 return
 
     def _register(self, run: str, operation: Operation) -> None:
-        """Register a model that lies outside MLflow: a new version for each artifact, once."""
+        """Register a folder of the run's files as a version of a model: one for each artifact, with its lineage as tags."""
         name, key = operation["name"], operation["tags"]["sslflow.key"]
         try:
             self._client.create_registered_model(name)
         except self._refusal as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        if any(v.tags.get("sslflow.key") == key for v in self._client.search_model_versions(f"name = '{name}'", max_results=1000)):
-            return
-        model = self._client.create_logged_model(
-            self.experiment, name=name, source_run_id=run, tags=operation["tags"], params=operation["params"], model_type="sslflow"
-        )
-        self._client.finalize_logged_model(model.model_id, "READY")
-        self._client.create_model_version(name, f"models:/{model.model_id}", run, tags=operation["tags"], model_id=model.model_id)
+        versions = self._client.search_model_versions(f"name = '{name}'", max_results=1000)
+        if not any(v.tags.get("sslflow.key") == key for v in versions):
+            source = f"{self._client.get_run(run).info.artifact_uri}/{operation['folder']}"
+            self._client.create_model_version(name, source, run, tags=operation["tags"], await_creation_for=0)
 
 
 def first_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from schemas.artifacts import Artifact, Checkpoint
+from schemas.artifacts import MANIFEST, Artifact, Checkpoint
 from schemas.errors import UserError
 from schemas.job import Job
 from schemas.pipeline import Pipeline
@@ -36,6 +36,8 @@ _FIGURES = (".png", ".svg", ".html")
 _SPEED_EVERY = 10.0
 """Seconds between two records of a stage's speed."""
 _LONGEST_TAG = 5000
+_LARGEST_MODEL = 200_000_000
+"""Bytes of a student up to which its files are copied into MLflow; a larger one is only named there."""
 
 
 class Execution:
@@ -230,20 +232,27 @@ class StageRun:
             )
             for file in artifact.files:
                 if file.endswith(_FIGURES) or file == "results.json":
-                    folder = "/".join(p for p in (output, *Path(file).parent.parts) if p)
-                    self._put(self._name, "file", path=str(artifact.path(file).resolve()), folder=folder)
+                    self._file(output, artifact, file)
             if self._kind == "distill" and isinstance(artifact, Checkpoint):
                 self._register(output, artifact)
         if error:
             self._put(self._name, "log", tags={"sslflow.error": error[:_LONGEST_TAG]})
         self._put(self._name, "end", status=STATUS[status], time=now(), now=True)
 
+    def _file(self, output: str, artifact: Artifact, name: str) -> None:
+        folder = "/".join(part for part in (output, *Path(name).parent.parts) if part)
+        self._put(self._name, "file", path=str(artifact.path(name).resolve()), folder=folder)
+
     def _register(self, student: str, artifact: Checkpoint) -> None:
-        """Register a distilled student as a model that lies outside MLflow."""
-        name = re.sub(r"[^\w-]+", "-", f"{self._pipeline}-{self._name}-{student}").replace("--", "-")
+        """Make a distilled student a version of a registered model, with its files and its lineage."""
+        files = (MANIFEST, *artifact.files)
+        if sum(artifact.path(name).stat().st_size for name in files) <= _LARGEST_MODEL:
+            for name in files:
+                self._file(student, artifact, name)
+        name = re.sub(r"[^a-z0-9_]+", "-", f"{self._pipeline}-{self._name}-{student}")
         tags = {"sslflow.key": artifact.key, "sslflow.folder": str(artifact.folder.resolve()), "data.version": artifact.data_version}
         tags |= {f"sslflow.parent.{clean(text)}": key for text, key in artifact.parents.items()}
-        self._put(self._name, "register", name=name, tags={k: v for k, v in tags.items() if v}, params=params(artifact.encoder.model_dump(mode="json")))
+        self._put(self._name, "register", name=name, folder=student, tags={k: v for k, v in tags.items() if v})
 
 
 def resend(workspace: Path, say: Say | None = None) -> None:
@@ -255,7 +264,7 @@ def resend(workspace: Path, say: Say | None = None) -> None:
             continue  # of a run that is going on, or sent by another process just now
         try:
             check(spool.header["uri"])
-            for run in reversed(spool.open_runs):
+            for run in reversed(list(spool.open_runs)):
                 spool.add({"do": "end", "run": run, "status": "KILLED", "time": now()})
             send_all(spool, Store(**spool.header), say or _to_stderr)
         except (Unreachable, UserError, KeyError):

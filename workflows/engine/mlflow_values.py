@@ -18,7 +18,7 @@ _LONGEST_PARAM, _LONGEST_NAME = 6000, 250
 
 def clean(name: str) -> str:
     """A name that MLflow takes for a metric, parameter or tag: `teacher[seed=0]/knn@1` becomes `teacher-seed-0/knn-1`."""
-    parts = (re.sub(r"[^\w.\- :]+", "-", part).strip("-. ") for part in name.split("/"))
+    parts = (re.sub(r"-+(?=\.|$)", "", re.sub(r"[^\w.\- :]+", "-", part)).strip("-. ") for part in name.split("/"))
     return "/".join(p for p in parts if p)[:_LONGEST_NAME] or "unnamed"
 
 
