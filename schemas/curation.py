@@ -30,7 +30,9 @@ class Integrity(Spec):
 
     kind: Literal["integrity"] = "integrity"
     min_side: PositiveInt = Field(8, description="shorter side below which an image is quarantined")
-    max_pixels: PositiveInt = Field(178_956_970, description="width times height above which it is (Pillow's decompression-bomb limit)")
+    max_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = Field(
+        178_956_970, description="width times height above which it is; at most Pillow's decompression-bomb limit"
+    )
     max_aspect: Annotated[float, Field(ge=1)] = Field(20.0, description="longer over shorter side above which it is")
 
 

@@ -58,7 +58,9 @@ def cluster(embeddings: NDArray[np.float32], count: int, seed: int) -> NDArray[n
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # sums in another order round to other centroids
     try:
-        means = faiss.Kmeans(embeddings.shape[1], count, niter=ITERATIONS, seed=seed % 2**31, min_points_per_centroid=1)
+        # Spread-out first centroids: with random ones, rare concepts often have none and stay merged.
+        start = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
+        means = faiss.Kmeans(embeddings.shape[1], count, niter=ITERATIONS, seed=seed % 2**31, min_points_per_centroid=1, init_method=start)
         means.train(embeddings)
         nearest = means.index.search(embeddings, 1)[1][:, 0]
     finally:

@@ -4,16 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.artifacts import Checkpoint, read
 from schemas.curation import Encoded, Pixels
 from schemas.job import Job
-from ssl_tasks.checkpoints import load_encoder
 from ssl_tasks.data.store import open_store, parallel, read_listed, side_for
-from ssl_tasks.nn.features import features
 
 
 class Embeddings:
@@ -53,6 +50,11 @@ def pixels(table: pa.Table, workspace: Path, side: int) -> NDArray[np.float32]:
 
 def encoded(table: pa.Table, config: Encoded, job: Job) -> NDArray[np.float32]:
     """Features of each image by the Checkpoint that the config names: (N, dim)."""
+    import torch  # with timm the longest import by far, and of use here alone
+
+    from ssl_tasks.checkpoints import load_encoder
+    from ssl_tasks.nn.features import features
+
     checkpoint = read(job.folder(job.inputs[config.checkpoint]))
     assert isinstance(checkpoint, Checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"

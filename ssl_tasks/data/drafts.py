@@ -31,10 +31,17 @@ def whole(root: Path, scratch: Path) -> Iterator[Path]:
         draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=scratch if same else root.parent))
         draft.chmod(0o755)
         yield draft
-        draft.rename(root)
+        _rename(draft, root)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise UserError(f"cannot write {root} ({error.strerror}): free space there, or choose another folder in `source`") from error
+        raise UserError(f"cannot write {root} ({error.strerror}): free space there, or choose another folder in `source`") from error
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _rename(draft: Path, root: Path) -> None:
+    try:
+        draft.rename(root)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise

@@ -14,6 +14,8 @@ MAX_PIXELS = 178_956_970
 """Pillow refuses larger images as decompression bombs."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Decoders that may run; the list keeps out those that start other programs, such as EPS."""
+STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
+"""First bytes of files in these formats: with one of them an unknown file is a damaged image, not a file of another type."""
 
 # Pillow warns from half its limit on; here the limit of `integrity` decides, and a picture below it is no news.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -79,13 +81,13 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
         raise Unreadable("unreadable") from error
     with file:
         try:
-            empty = not file.read(1)
+            start = file.read(4)
             file.seek(0)
-            image = None if empty else Image.open(file, formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise Unreadable("empty" if not start else "unreadable" if start.startswith(STARTS) else "wrong type") from error
         except Exception as error:
             raise Unreadable(_reason(error)) from error
-        if image is None:
-            raise Unreadable("empty")
         yield image
 
 
@@ -93,8 +95,6 @@ def _reason(error: Exception) -> str:
     """Pillow's decoders raise almost anything on damaged bytes (SyntaxError, struct.error, EOFError, ...)."""
     if isinstance(error, Image.DecompressionBombError | MemoryError):
         return "too large"
-    if isinstance(error, UnidentifiedImageError):
-        return "wrong type"
     return "truncated" if isinstance(error, EOFError) or "truncat" in str(error).lower() else "unreadable"
 
 

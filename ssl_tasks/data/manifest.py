@@ -2,8 +2,8 @@
 
 Columns: `id` is the row's number. `uri` is relative to the workspace, or absolute outside it. `width`, `height` and `mode` are
 the header's, null where it has none that is valid. `kept` says whether training may use the row, and `why`, once a step has
-removed it, which step and for what reason. `duplicate_of` is the id of the image that is kept in its place; `cluster` the one
-that it was sampled from.
+removed it, which step and for what reason. `duplicate_of` is the id of the image that this step kept in its place (a later
+step may have removed that one too); `cluster` the one that `balance` put it in.
 """
 
 from collections.abc import Sequence

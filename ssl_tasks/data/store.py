@@ -123,20 +123,20 @@ def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 def _make(path: Path, shape: tuple[int, ...], rows: Iterator[NDArray[np.uint8]]) -> None:
     """Write the array to `path`, whole or not at all; of several processes that are asked to, one does and the others wait."""
     partial = path.with_suffix(".partial")
-    with partial.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with partial.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if _load(path, shape) is not None:
             partial.unlink(missing_ok=True)
             return
-        file.truncate(0)
         try:
             # Written in order, never through a map: on a full disk a write is an error, but a touched page kills the process.
-            np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for row in rows:
-                file.write(row.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+            with partial.open("wb") as file:
+                np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                for row in rows:
+                    file.write(row.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
         except BaseException:
-            file.truncate(0)
+            os.truncate(partial, 0)
             raise
-        partial.replace(path)

@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from schemas.errors import UserError
 from schemas.sources import Torchvision
 from ssl_tasks.data import drafts
@@ -29,7 +31,9 @@ def write(source: Torchvision, root: Path, scratch: Path) -> None:
     with drafts.whole(place(source, root), scratch) as draft:
         for split, items in splits.items():
             for i in range(len(items)):
-                image, target = items[i]
+                image, target = items[i][0], items[i][1]
+                if not isinstance(image, Image.Image):
+                    raise UserError(f"torchvision's {source.name} holds no pictures but {type(image).__name__}: choose a set of images")
                 folder = draft / split / label(items, target)
                 folder.mkdir(parents=True, exist_ok=True)
                 image.save(folder / f"{i:06d}.png")
