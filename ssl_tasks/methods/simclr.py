@@ -13,8 +13,12 @@ Differs from the paper:
 - Any optimizer; the paper uses LARS.
 """
 
+import math
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from schemas.methods import SimCLR as SimCLRConfig
 from ssl_tasks.data.views import augment
@@ -41,6 +45,11 @@ class SimCLR(Method):
         z, z_prime = self.projector(self.encoder(torch.cat(views))).chunk(2)
         everyone = gather(z), gather(z_prime)
         return {"nt_xent": nt_xent(z, z_prime, self.config.temperature, everyone, offset=rank() * len(z))}
+
+    def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
+        """Mean standard deviation of normalised projections, times the root of their length: 1 is even, 0 a single point."""
+        z = normalize(self.projector(self.encoder(views[0])).float())
+        return {"embedding_std": float(z.std(dim=0).mean()) * math.sqrt(z.shape[1])}
 
     def exported(self) -> nn.Module:
         return self.encoder

@@ -13,6 +13,8 @@ Differs from the paper:
 - Any optimizer; the paper uses LARS.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,10 @@ class VICReg(Method):
             "variance": self.config.variance * variance(*everyone),
             "covariance": self.config.covariance * covariance(*everyone),
         }
+
+    def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
+        """Mean standard deviation of the embedding's dimensions: the variance term holds it near 1, 0 is a single point."""
+        return {"embedding_std": float(self.expander(self.encoder(views[0])).float().std(dim=0).mean())}
 
     def exported(self) -> nn.Module:
         return self.encoder

@@ -1,0 +1,242 @@
+"""What holds for every method and every distiller: a new one is tested by being in its union."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from schemas import methods as configs
+from schemas.distillers import Distiller as DistillerConfig
+from schemas.encoders import Encoder
+from schemas.spec import Spec
+from schemas.views import Views
+from ssl_tasks.data.views import augment
+from ssl_tasks.distill import build as build_distiller
+from ssl_tasks.distill.distiller import Distiller
+from ssl_tasks.method import Method, Terms
+from ssl_tasks.methods import build as build_method
+from ssl_tasks.nn.ema import Teacher
+from ssl_tasks.nn.encoder import TimmEncoder
+
+ENCODERS = {
+    "vit": Encoder(name="vit_tiny_patch16_224", image_size=16, patch_size=4, width=32, depth=1, heads=2, channels=1),
+    "convnet": Encoder(
+        name="resnetv2_18", image_size=16, channels=1, stem="half", options={"layers": [1, 1], "channels": [8, 16], "stem_chs": 8, "zero_init_last": False}
+    ),
+}
+SMALL = {"hidden": 48, "output": 32, "prototypes": 24, "bottleneck": 16}
+TEACHER_DIM, BATCH = 20, 16
+
+
+def members(union: Any) -> list[type[Spec]]:
+    """Classes of a union that is told apart by `kind`, or of one that has a single member yet."""
+    inside = get_args(union)[0]
+    return list(get_args(inside)) or [inside]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method or distiller with a config small enough for a test, on a tiny encoder."""
+
+    config: Any
+    encoder: Encoder
+
+    def make(self, seed: int = 0) -> Method:
+        torch.manual_seed(seed)
+        encoder = TimmEncoder(self.encoder)
+        if type(self.config) in members(DistillerConfig):
+            return build_distiller(self.config, encoder, TEACHER_DIM).train()
+        return build_method(self.config, encoder).train()
+
+
+def cases() -> dict[str, Case]:
+    """Every member of both unions on every encoder."""
+    found = {}
+    for member in members(configs.Method) + members(DistillerConfig):
+        config = member(**{name: value for name, value in SMALL.items() if name in member.model_fields})
+        found |= {f"{config.kind}-{name}": Case(config, encoder) for name, encoder in ENCODERS.items()}  # type: ignore[attr-defined]  # each has a kind
+    return found
+
+
+CASES = cases()
+every_method = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def images(seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (BATCH, 1, 18, 18), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def views_of(method: Method, seed: int = 0) -> list[Tensor]:
+    return method.views(images(), torch.Generator().manual_seed(seed))
+
+
+def terms(method: Method, views: list[Tensor], progress: float = 0.9) -> Terms:
+    """The loss, with a teacher's features of the views for a distiller."""
+    if isinstance(method, Distiller):
+        targets = torch.randn(sum(map(len, views)), TEACHER_DIM, generator=torch.Generator().manual_seed(0))
+        return method(views, targets, progress)  # type: ignore[no-any-return]  # a module's call is untyped
+    return method(views, progress)  # type: ignore[no-any-return]  # likewise
+
+
+def step(method: Method, optimizer: torch.optim.Optimizer, views: list[Tensor], progress: float = 0.9) -> float:
+    """One step as the training loop takes it."""
+    loss = torch.stack(list(terms(method, views, progress).values())).sum()
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]  # of torch
+    method.before_step(progress)
+    optimizer.step()
+    method.after_step(progress)
+    return loss.item()
+
+
+def adam(method: Method, rate: float = 3e-3) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], rate)
+
+
+def test_the_unions_are_not_empty() -> None:
+    assert {"simclr-vit", "vicreg-convnet", "dino-vit", "feature-convnet"} <= set(CASES)
+
+
+@every_method
+def test_terms_are_finite_scalars_that_differ_from_zero(case: Case) -> None:
+    method = case.make()
+    named = terms(method, views_of(method))
+    assert named
+    assert all(term.shape == () and term.isfinite() and term > 0 for term in named.values())
+
+
+@every_method
+def test_every_trainable_parameter_gets_a_gradient_and_no_other_one(case: Case) -> None:
+    method = case.make()
+    torch.stack(list(terms(method, views_of(method)).values())).sum().backward()  # type: ignore[no-untyped-call]  # of torch
+    without = [name for name, p in method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert without == []
+    assert [name for name, p in method.named_parameters() if not p.requires_grad and p.grad is not None] == []
+
+
+@every_method
+def test_every_trainable_parameter_is_moved_by_a_step(case: Case) -> None:
+    method = case.make()
+    before = {name: p.detach().clone() for name, p in method.named_parameters() if p.requires_grad}
+    step(method, adam(method), views_of(method))
+    assert [name for name, p in method.named_parameters() if name in before and torch.equal(p, before[name])] == []
+
+
+@every_method
+def test_teachers_stay_in_eval_mode_and_are_not_trained(case: Case) -> None:
+    method = case.make().train()
+    for teacher in (m for m in method.modules() if isinstance(m, Teacher)):
+        assert not any(m.training for m in teacher.modules())
+        assert not any(p.requires_grad for p in teacher.parameters())
+
+
+@every_method
+def test_views_are_those_of_the_config(case: Case) -> None:
+    method = case.make()
+    expected = augment(case.config.views, images(), case.encoder.image_size, torch.Generator().manual_seed(3))
+    for ours, theirs in zip(views_of(method, 3), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@every_method
+def test_the_exported_encoder_works_alone_and_is_part_of_the_method(case: Case) -> None:
+    method = case.make()
+    step(method, adam(method), views_of(method))
+    exported = method.exported()
+    assert isinstance(exported, TimmEncoder)
+    assert exported.config == case.encoder
+    alone = TimmEncoder(exported.config)
+    alone.backbone.load_state_dict(exported.backbone.state_dict())
+    x = views_of(method)[0]
+    assert torch.equal(alone.eval()(x), exported.eval()(x))
+    assert exported in list(method.modules())
+
+
+@every_method
+def test_the_state_dict_is_all_that_a_resume_needs(case: Case) -> None:
+    first, views = case.make(), views_of(case.make())
+    optimizer = adam(first)
+    step(first, optimizer, views)
+    second = case.make(seed=1)
+    second.load_state_dict(first.state_dict())
+    resumed = adam(second)
+    resumed.load_state_dict(deepcopy(optimizer.state_dict()))
+    assert step(first, optimizer, views) == step(second, resumed, views)
+    for name, value in second.state_dict().items():
+        assert torch.equal(value, first.state_dict()[name]), name
+
+
+@every_method
+def test_the_same_seed_gives_the_same_loss_and_another_one_another(case: Case) -> None:
+    def losses(seed: int) -> list[float]:
+        method = case.make(seed)
+        optimizer = adam(method)
+        return [step(method, optimizer, views_of(method, i)) for i in range(2)]
+
+    assert losses(0) == losses(0)
+    assert losses(0) != losses(1)
+
+
+@every_method
+def test_looking_changes_nothing(case: Case) -> None:
+    method = case.make()
+    step(method, adam(method), views_of(method))
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    method.eval()
+    with torch.no_grad():
+        terms(method, views_of(method))
+        numbers = method.monitored(views_of(method))
+    assert all(isinstance(number, float) for number in numbers.values())
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["simclr-convnet", "vicreg-convnet"])
+def test_the_spread_of_embeddings_tells_a_collapse_to_a_point(name: str) -> None:
+    method, views = CASES[name].make(), views_of(CASES[name].make())
+    with torch.no_grad():
+        for _ in range(40):  # until batch norm's running statistics have settled
+            terms(method, views)
+        healthy = method.eval().monitored(views)["embedding_std"]
+        for p in method.exported().parameters():
+            p.zero_()
+        collapsed = method.monitored(views)["embedding_std"]
+    assert healthy > 0.05
+    assert collapsed < 1e-6
+
+
+@every_method
+def test_a_batch_is_learned_by_heart_in_twenty_steps(case: Case) -> None:
+    """A moving-average teacher stands still and is sure of itself here, so that the loss has a fixed target and can come near zero."""
+    still = {"momentum": 1.0, "center_momentum": 1.0, "teacher_temperature": 1e-3, "teacher_temperature_start": 1e-3}
+    config = case.config.model_copy(update={name: value for name, value in still.items() if name in type(case.config).model_fields})
+    method = replace(case, config=config).make()
+    optimizer, views = adam(method, 1e-2), views_of(method)
+    losses = [step(method, optimizer, views) for _ in range(20)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("member", "views"),
+    [
+        (configs.SimCLR, {"count": 3}),
+        (configs.VICReg, {"local_count": 2, "local_size": 8}),
+        (configs.DINO, {"count": 1}),
+    ],
+)
+def test_views_that_a_method_cannot_learn_from_are_refused(member: Callable[..., Spec], views: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match="this method"):
+        member(views=Views(**views))  # type: ignore[arg-type]  # of several types
+
+
+def test_a_student_of_another_image_size_sees_the_same_views_resized() -> None:
+    encoder = ENCODERS["vit"].model_copy(update={"image_size": 8})
+    method = Case(members(DistillerConfig)[0](), encoder).make()
+    assert isinstance(method, Distiller)
+    large = torch.rand(4, 1, 16, 16)
+    small = nn.functional.interpolate(large, size=8, mode="bilinear", antialias=True)
+    assert torch.equal(method.see([large]), method.see([small]))
