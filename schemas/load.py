@@ -124,12 +124,12 @@ def _with_params(root: Node, params: Mapping[str, Any], problems: list[Problem])
 
 
 def _literal(value: Any) -> Any:
-    """A value in which `${` stands for itself."""
+    """A value in which `${` stands for itself; what YAML has no word for, such as a path, becomes text."""
     if isinstance(value, Mapping):
         return {key: _literal(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_literal(item) for item in value]
-    return value.replace("${", "$${") if isinstance(value, str) else value
+    return value if value is None or isinstance(value, bool | int | float) else str(value).replace("${", "$${")
 
 
 def _with_seed(root: Node) -> Node:

@@ -16,8 +16,9 @@ class Place:
     column: int = 0
 
     def problem(self, path: str, message: str) -> Problem:
-        """A problem that is placed here."""
-        return Problem(self.file, self.line, self.column, path, message)
+        """A problem that is placed here; what would break its one line is escaped, and an endless one is cut."""
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[:2000])
+        return Problem(self.file, self.line, self.column, path, line)
 
 
 @dataclass(frozen=True, slots=True)
