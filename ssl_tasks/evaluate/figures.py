@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ssl_tasks.evaluate.palette import WIDTH, Style, Theme, dress
+from ssl_tasks.evaluate.palette import WIDTH, Style, Theme, dress, entitle
 from ssl_tasks.evaluate.results import Row
+from ssl_tasks.evaluate.words import MINUS
 
 Curve = tuple[list[float], list[float]]
 """Steps, and the value at each."""
 
-_FLOOR = 0.06
-"""How far below the worst model that is no random network an axis starts: what lies lower is drawn as an arrow at its edge."""
+_SPAN = 25.0
+"""Points below the best that an axis shows at most: what lies lower is drawn as an arrow at its edge."""
 
 
 def dots(rows: Sequence[tuple[str, Row]], titles: Mapping[str, str], styles: Mapping[str, Style], theme: Theme) -> Figure:
@@ -30,11 +32,11 @@ def dots(rows: Sequence[tuple[str, Row]], titles: Mapping[str, str], styles: Map
     figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(models)), layout="constrained")
     panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
     for axes, protocol in zip(panels, protocols, strict=True):
-        dress(axes, theme)
+        dress(axes, titles[protocol], theme)
         here = [(name, row) for name, row in scored if row.protocol == protocol]
-        steady = [row.value for _, row in here if row.role != "random"] or [row.value for _, row in here]
-        low = max(0.0, min(min(steady) - _FLOOR / 2, max(steady) - _FLOOR)) * 100
-        high = min(101.0, max(steady) * 100 + 1.5)
+        steady = [row.value * 100 for _, row in here if row.role != "random"] or [row.value * 100 for _, row in here]
+        low = max(min(steady) - 2, max(steady) - _SPAN)
+        high = max(steady) + 0.06 * (max(steady) - low) + 0.3
         axes.set_xlim(low - (high - low) * 0.06, high)
         for name, row in here:
             y, colour = models.index(name), styles[name].colour(theme)
@@ -46,7 +48,6 @@ def dots(rows: Sequence[tuple[str, Row]], titles: Mapping[str, str], styles: Map
             axes.hlines(y, max(value - spread, low), value + spread, color=colour, linewidth=1.4)
             fill = "none" if styles[name].hollow else colour
             axes.plot(value, y, "o", color=colour, markerfacecolor=fill, markersize=6, markeredgewidth=1.5, clip_on=False)
-        axes.set_title(titles[protocol], fontsize=9.5, loc="left", fontweight="bold")
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.set_ylim(-0.6, len(models) - 0.4)
     panels[0].set_yticks(range(len(models)), models)
@@ -65,11 +66,10 @@ def curves(panels: Mapping[str, Mapping[str, Curve]], styles: Mapping[str, Style
     grid = figure.subplots(rows, 2 if len(panels) > 1 else 1, squeeze=False).flat
     drawn = {}
     for axes, (title, lines) in zip(grid, panels.items(), strict=False):
-        dress(axes, theme)
+        dress(axes, title, theme)
         for name, (steps, values) in lines.items():
             style = styles[name]
             drawn[name] = axes.plot(steps, values, color=style.colour(theme), linewidth=1.5, linestyle=(0, (4, 2)) if style.hollow else "-")[0]
-        axes.set_title(title, fontsize=9.5, loc="left", fontweight="bold")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlim(left=0)
@@ -95,12 +95,12 @@ def embedding_map(maps: Mapping[str, NDArray[np.floating]], labels: NDArray[np.i
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(WIDTH, rows * WIDTH / columns * 0.98), layout="constrained")
     for axes, (name, places) in zip(figure.subplots(rows, columns, squeeze=False).flat, maps.items(), strict=False):
-        axes.set_title(name, fontsize=9.5, loc="left", fontweight="bold", color=theme.ink)
+        entitle(axes, name, theme)
         axes.scatter(*places.T, s=9, c=class_colours(labels, len(classes), theme), alpha=0.8, linewidths=0)
         for index in np.unique(labels[labels >= 0]) if len(classes) <= 20 else []:
             middle = np.median(places[labels == index], axis=0)
-            box = {"boxstyle": "round,pad=0.2", "facecolor": "white" if theme.name == "light" else "#151a23", "edgecolor": "none", "alpha": 0.8}
-            axes.text(*middle, classes[index], fontsize=8.5, ha="center", va="center", color=theme.ink, fontweight="bold", bbox=box)
+            ground = [withStroke(linewidth=2.5, foreground=theme.card)]
+            axes.text(*middle, classes[index], fontsize=10, ha="center", va="center", color=theme.ink, fontweight="bold", path_effects=ground)
         axes.set_box_aspect(1)
     for axes in figure.axes:
         axes.set_axis_off()
@@ -114,8 +114,7 @@ def class_colours(labels: NDArray[np.integer], classes: int, theme: Theme) -> li
 
     from matplotlib.colors import to_hex
 
-    light = 0.42 if theme.name == "light" else 0.66
-    wheel = [to_hex(hls_to_rgb((i * 0.618) % 1 if classes > 20 else i / max(classes, 1), light, 0.62)) for i in range(classes)]
+    wheel = [to_hex(hls_to_rgb((i * 0.618) % 1 if classes > 20 else i / max(classes, 1), theme.lightness, 0.62)) for i in range(classes)]
     return [wheel[label] if label >= 0 else theme.muted for label in labels]
 
 
@@ -127,14 +126,14 @@ def funnel(counts: Mapping[str, int], theme: Theme) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, 0.25 + 0.38 * len(counts)), layout="constrained")
     axes = figure.subplots()
-    dress(axes, theme)
+    dress(axes, "", theme)
     axes.grid(False)
     total = max(*counts.values(), 1)
     before = total
     for y, left in enumerate(counts.values()):
         axes.barh(y, before, height=0.62, color=theme.line)
         axes.barh(y, left, height=0.62, color=theme.hues[0])
-        lost = f"  {left - before:,}" if left < before else ""
+        lost = f"  {MINUS}{before - left:,}" if left < before else ""
         axes.text(total * 1.02, y, f"{left:,}", color=theme.ink, fontsize=9, va="center", fontweight="bold")
         axes.text(total * 1.16, y, lost, color=theme.muted, fontsize=8.5, va="center")
         before = left

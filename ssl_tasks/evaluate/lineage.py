@@ -52,12 +52,12 @@ def summary(config: Mapping[str, Any]) -> str:
         case "ingest":
             return _call(config["source"])
         case "curate":
-            return " → ".join(_call(step, hide=("embedding",)) for step in config["steps"])
+            return " → ".join(_call(step, hide=("embedding", "max_pixels", "max_aspect")) for step in config["steps"])
         case "pretrain":
-            return f"{config['method']['kind']}, {encoder(config['encoder'])}, {_budget(config)}"
+            return f"{config['method']['kind']}; {encoder(config['encoder'])}; {_budget(config)}"
         case "distill":
-            students = ", ".join(encoder(e) for e in config["students"].values())
-            return f"{config['method']['kind']} from {config['teacher']}, {students}, {_budget(config)}"
+            students = "; ".join(encoder(e) for e in config["students"].values())
+            return f"{config['method']['kind']} from {config['teacher']}; {students}; {_budget(config)}"
         case "evaluate":
             return f"{', '.join(p['kind'] for p in config['protocols'])} on {config['dataset']}, seed {config['seed']}"
         case kind:
@@ -66,10 +66,10 @@ def summary(config: Mapping[str, Any]) -> str:
 
 def encoder(config: Mapping[str, Any]) -> str:
     """An encoder in words: name, size, and what is not the model's own."""
-    parts = [str(config["name"]), f"{config['image_size']} px"]
+    parts = [f"{config['name']} {config['image_size']} px"]
     parts += [f"{name} {config[name]}" for name in ("depth", "width") if config.get(name)]
-    parts += [f"{name}={value}" for name, value in config.get("options", {}).items()]
-    return " ".join(parts)
+    parts += [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in config.get("options", {}).items()]
+    return ", ".join(parts)
 
 
 def _budget(config: Mapping[str, Any]) -> str:
@@ -78,10 +78,14 @@ def _budget(config: Mapping[str, Any]) -> str:
 
 
 def _call(step: Mapping[str, Any], hide: tuple[str, ...] = ()) -> str:
-    given = ", ".join(
-        f"{k} {v:g}" if isinstance(v, int | float) and not isinstance(v, bool) else f"{k} {v}" for k, v in step.items() if k not in ("kind", *hide)
-    )
-    return f"{step['kind']}({given})" if given else str(step["kind"])
+    given = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in step.items() if k not in ("kind", *hide))
+    return f"{step['kind']} ({given})" if given else str(step["kind"])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "-".join(map(_plain, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _link(artifact: Artifact, found: Mapping[str, Artifact]) -> Link:

@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from schemas.stages import Comparison
 from ssl_tasks.evaluate.results import Role
 
-WIDTH = 5.2
-"""Of every figure, in inches: with 9-point type it is read at 350 px (a phone) as well as at 500 px."""
+WIDTH = 4.7
+"""Of every figure, in inches: with 9-point type it reads at 350 px (a phone) as well as at 500 px."""
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours that depend on the page."""
+    """Colours that depend on the page; `card` is the ground that figures lie on."""
 
-    name: str
+    card: str
     ink: str
     muted: str
     line: str
@@ -26,10 +26,12 @@ class Theme:
     wrong: str
     hues: tuple[str, ...]
     """First the teacher's, then one a student."""
+    lightness: float
+    """Of a class's colour in a map."""
 
 
-LIGHT = Theme("light", "#1c2230", "#667085", "#e3e6ec", "#12805c", "#c2362b", ("#3b4cc0", "#d2600a", "#0b8478", "#a8328a", "#8a6d00", "#4f7a1f"))
-DARK = Theme("dark", "#e6e9f0", "#9aa4b5", "#2d3543", "#4cc38a", "#ff7a6b", ("#93a2ff", "#ff9d5c", "#45cbb9", "#ee86cf", "#e0bf4a", "#a5d46a"))
+LIGHT = Theme("#ffffff", "#1c2230", "#667085", "#e3e6ec", "#12805c", "#c2362b", ("#3b4cc0", "#d2600a", "#0b8478", "#a8328a", "#8a6d00", "#4f7a1f"), 0.42)
+DARK = Theme("#171b23", "#e6e9f0", "#9aa4b5", "#2d3543", "#4cc38a", "#ff7a6b", ("#93a2ff", "#ff9d5c", "#45cbb9", "#ee86cf", "#e0bf4a", "#a5d46a"), 0.66)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def styles(roles: Mapping[str, Role], comparisons: Sequence[Comparison]) -> dict
     return {name: chosen[name] for name in roles}
 
 
-def dress(axes: Axes, theme: Theme) -> None:
+def dress(axes: Axes, title: str, theme: Theme) -> None:
     """Quiet axes: no frame but a base line, muted ticks, a title at the left."""
     axes.patch.set_alpha(0)
     for side in ("top", "right", "left"):
@@ -76,7 +78,12 @@ def dress(axes: Axes, theme: Theme) -> None:
     axes.tick_params(colors=theme.muted, labelsize=8, length=0, pad=4)
     axes.grid(axis="y", color=theme.line, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.title.set_color(theme.ink)
+    entitle(axes, title, theme)
+
+
+def entitle(axes: Axes, title: str, theme: Theme) -> None:
+    """A small bold title at the left."""
+    axes.set_title(title, fontsize=9.5, loc="left", fontweight="bold", color=theme.ink)
 
 
 def png(figure: Figure, dpi: int = 200) -> bytes:

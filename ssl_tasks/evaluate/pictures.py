@@ -14,6 +14,13 @@ from ssl_tasks.evaluate.palette import WIDTH, Theme
 Picture = NDArray[np.uint8]
 """One image, (3, S, S)."""
 
+_HEAD = 0.24
+"""Height of the line of text above the pictures, in inches."""
+_GAP = 1.42
+"""Where the neighbours begin, in cells."""
+_PAIR, _PAIRS = 2.4, 4
+"""Width of a pair in cells; pairs a row."""
+
 
 @dataclass(frozen=True)
 class Neighbourhood:
@@ -30,43 +37,55 @@ class Neighbourhood:
 
 def neighbour_grid(hoods: Sequence[Neighbourhood], theme: Theme) -> Figure:
     """A row a query: the query, then its neighbours, nearest first, each of another class crossed and framed in red."""
-    columns = 1 + max(len(h.nearest) for h in hoods)
-    cell = WIDTH / (columns + 0.45)
-    figure = Figure(figsize=(WIDTH, cell * len(hoods) + 0.22))
-    high = 1 - 0.22 / figure.get_figheight()
-    wide, tall = cell / WIDTH, cell / figure.get_figheight()
+    cell = WIDTH / (_GAP + max(len(h.nearest) for h in hoods))
+    figure, axes = _sheet(cell * len(hoods))
     for row, hood in enumerate(hoods):
-        bottom = high - (row + 1) * tall
-        _show(figure.add_axes((0.03 * wide, bottom + 0.05 * tall, 0.9 * wide, 0.9 * tall)), hood.query, theme.ink, 1.6)
+        y = cell * (len(hoods) - 1 - row)
+        _show(axes, hood.query, 0, y, cell, theme.ink, 1.6)
         for column, picture in enumerate(hood.nearest):
-            axes = figure.add_axes((wide * (1.42 + column), bottom + 0.05 * tall, 0.9 * wide, 0.9 * tall))
+            x = cell * (_GAP + column)
             right = None if hood.right is None else hood.right[column]
-            _show(axes, picture, theme.line if right is None else theme.right if right else theme.wrong, 1.2 if right else 2.4)
+            _show(axes, picture, x, y, cell, theme.line if right is None else theme.right if right else theme.wrong, 2.4 if right is False else 1.2)
             if right is False:
-                axes.plot([0.08, 0.3], [0.92, 0.7], [0.08, 0.3], [0.7, 0.92], color=theme.wrong, linewidth=2, transform=axes.transAxes)
-    figure.text(0.03 * wide, high + 0.02, "query", fontsize=8.5, color=theme.ink, fontweight="bold", va="bottom")
-    figure.text(wide * 1.42, high + 0.02, "nearest train images", fontsize=8.5, color=theme.muted, va="bottom")
+                near, far = x + 0.12 * cell, x + 0.32 * cell
+                high, low = y + 0.88 * cell, y + 0.68 * cell
+                axes.plot([near, far, np.nan, near, far], [high, low, np.nan, low, high], color=theme.wrong, linewidth=2)
+    _head(axes, 0.05 * cell, "query", theme.ink)
+    _head(axes, (_GAP + 0.05) * cell, "nearest train images", theme.muted)
     return figure
 
 
 def pairs(couples: Sequence[tuple[Picture, Picture]], theme: Theme) -> Figure:
     """Each kept image beside the one that was removed as its duplicate."""
-    columns = min(4, len(couples))
-    rows = -(-len(couples) // columns)
-    cell = WIDTH / (2.4 * 4)
-    figure = Figure(figsize=(WIDTH, rows * cell * 1.18 + 0.22))
-    wide, tall = cell / WIDTH, cell / figure.get_figheight()
-    high = 1 - 0.22 / figure.get_figheight()
+    cell = WIDTH / (_PAIR * _PAIRS - (_PAIR - 2))
+    rows = -(-len(couples) // _PAIRS)
+    figure, axes = _sheet(rows * cell * 1.15)
     for i, (kept, removed) in enumerate(couples):
-        left, bottom = (i % columns) * 2.4 * wide, high - (i // columns + 1) * tall * 1.18 + 0.12 * tall
-        _show(figure.add_axes((left + 0.04 * wide, bottom, wide, tall)), kept, theme.right, 1.4)
-        _show(figure.add_axes((left + 1.12 * wide, bottom, wide, tall)), removed, theme.wrong, 1.4)
-    figure.text(0.04 * wide, high + 0.02, "kept", fontsize=8.5, color=theme.right, fontweight="bold", va="bottom")
-    figure.text(1.12 * wide, high + 0.02, "removed", fontsize=8.5, color=theme.wrong, fontweight="bold", va="bottom")
+        x, y = (i % _PAIRS) * _PAIR * cell, (rows - 1 - i // _PAIRS) * cell * 1.15
+        _show(axes, kept, x, y, cell, theme.right, 1.4)
+        _show(axes, removed, x + cell, y, cell, theme.wrong, 1.4)
+    _head(axes, 0.05 * cell, "kept", theme.right)
+    _head(axes, 1.05 * cell, "removed", theme.wrong)
     return figure
 
 
-def _show(axes: Axes, picture: Picture, frame: str, width: float) -> None:
-    axes.imshow(picture.transpose(1, 2, 0), interpolation="nearest")
+def _sheet(height: float) -> tuple[Figure, Axes]:
+    """A figure whose only axes count in inches from the lower left."""
+    figure = Figure(figsize=(WIDTH, height + _HEAD))
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=frame, linewidth=width, clip_on=False))
+    axes.set_autoscale_on(False)
+    axes.set(xlim=(0, WIDTH), ylim=(0, height + _HEAD))
+    return figure, axes
+
+
+def _show(axes: Axes, picture: Picture, x: float, y: float, cell: float, frame: str, width: float) -> None:
+    """A picture with a frame in the cell whose lower left is (x, y)."""
+    side, margin = 0.9 * cell, 0.05 * cell
+    extent = (x + margin, x + margin + side, y + margin, y + margin + side)
+    axes.imshow(picture.transpose(1, 2, 0), interpolation="nearest", extent=extent, aspect="auto")
+    axes.add_patch(Rectangle((extent[0], extent[2]), side, side, fill=False, edgecolor=frame, linewidth=width))
+
+
+def _head(axes: Axes, x: float, text: str, colour: str) -> None:
+    axes.text(x, axes.get_ylim()[1] - 0.07, text, fontsize=8.5, color=colour, fontweight="bold", va="top")

@@ -5,10 +5,10 @@ different widths are not comparable by it.
 """
 
 import numpy as np
+import torch
 
 from ssl_tasks.evaluate.knn import Floats
-
-_EPSILON = 1e-7
+from ssl_tasks.monitors import effective_rank
 
 
 def rank(features: Floats, samples: int, seed: int) -> float:
@@ -19,6 +19,4 @@ def rank(features: Floats, samples: int, seed: int) -> float:
     """
     if len(features) > samples:
         features = features[np.random.default_rng(seed).choice(len(features), samples, replace=False)]
-    values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
-    shares = values / max(values.sum(), _EPSILON) + _EPSILON
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    return effective_rank(torch.from_numpy(np.ascontiguousarray(features)))

@@ -1,6 +1,7 @@
 """The report as files: figures as PNG, and one HTML page that needs nothing but itself."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from schemas.encoders import Encoder
 from ssl_tasks.evaluate import lineage, words
 from ssl_tasks.evaluate.palette import DARK, LIGHT, png
 from ssl_tasks.evaluate.plates import Plate, plates
@@ -58,6 +58,7 @@ def page(story: Story, images: Sequence[Image]) -> str:
         job=story.job,
         lead=words.lead(story.rows, story.deltas, story.titles),
         caveat=words.caveat(story.stage.seed, split["queries"], labelled),
+        cards=_cards(story) if labelled else [],
         facts=_facts(story),
         columns=story.titles,
         groups=_groups(story),
@@ -113,24 +114,55 @@ def _of(row: Row) -> str:
 def _what(story: Story, name: str, role: Role, row: Row) -> str:
     if role == "pixels":
         return f"{row.dim:,} values in [0, 1]"
-    encoder = _encoder(story, name)
-    return f"{lineage.encoder(encoder.model_dump())}, {row.dim}-d"
-
-
-def _encoder(story: Story, name: str) -> Encoder:
-    return story.models[name.removeprefix("random init (").removesuffix(")") if name not in story.models else name].encoder
+    return f"{lineage.encoder(story.models[name].encoder.model_dump())}, {row.dim}-d" if name in story.models else ""
 
 
 def _deltas(story: Story) -> list[dict[str, Any]]:
     """The table of deltas: a row a comparison and opponent, a cell a protocol."""
+    found = {(row.model, row.protocol): row for row in story.rows}
     rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for entry in story.deltas:
         for other in ("alone", "teacher"):
-            scale = 100 if entry["metric"] == "accuracy" else 1
-            value, spread = entry[f"distilled_minus_{other}"] * scale, entry[f"distilled_minus_{other}_spread"]
-            cell = {"value": words.signed(value), "spread": f"{spread * scale:.1f}" if spread is not None else "", "sign": (value > 0) - (value < 0)}
-            rows.setdefault((entry["student"], other, entry[other]), []).append({**cell, "judged": entry["metric"] == "accuracy"})
-    return [{"student": s, "delta": f"distilled_minus_{o}", "other": name, "cells": cells} for (s, o, name), cells in rows.items()]
+            value, spread = entry[f"distilled_minus_{other}"], entry[f"distilled_minus_{other}_spread"]
+            judged = [found[entry[who], entry["protocol"]] for who in ("student", other)]
+            scale, tone = 1, ""
+            if entry["metric"] == "accuracy":
+                noise = words.sampling_error(*judged) if spread is None else spread
+                scale, tone = 100, "" if abs(value) <= noise else "up" if value > 0 else "down"
+            cell = {"value": words.signed(value * scale), "spread": f"{spread * scale:.1f}" if spread is not None else "", "tone": tone}
+            rows.setdefault((entry["student"], other, entry[other]), []).append(cell)
+    return [
+        {"student": student, "style": story.styles[student], "delta": f"distilled_minus_{who}", "other": other, "cells": cells}
+        for (student, who, other), cells in rows.items()
+    ]
+
+
+def _cards(story: Story) -> list[dict[str, Any]]:
+    """A card a distilled student: its size, and where it stands between the same network alone and its teacher."""
+    found = {(row.model, row.protocol): row for row in story.rows}
+    scored = [p for p in story.titles if any(row.protocol == p and row.metric == "accuracy" for row in story.rows)]
+    cards = []
+    for comparison in story.stage.compare:
+        trio = [comparison.alone, comparison.teacher, comparison.student]
+        values = [found[name, p].value * 100 for name in trio for p in scored]
+        low, high = max(0, math.floor(min(values) - 1)), 100
+        own, teacher = (found[name, scored[0]].parameters for name in (comparison.student, comparison.teacher))
+        lines = []
+        for protocol in scored:
+            here = [found[name, protocol] for name in trio]
+            marks = [
+                {"name": r.model, "value": words.amount(r), "at": f"{(r.value * 100 - low) / (high - low) * 100:.1f}", "style": story.styles[r.model]}
+                for r in here
+            ]
+            lines.append({"title": story.titles[protocol], "marks": marks, "value": words.amount(here[-1])})
+        cards.append(
+            {
+                "name": comparison.student, "style": story.styles[comparison.student], "lines": lines, "low": low, "high": high,
+                "share": f"{min(own / teacher, 1) * 100:.1f}", "legend": f"empty: alone; blue: {comparison.teacher}",
+                "size": f"{words.big(own)} parameters, {own / teacher:.{int(own < teacher / 100)}%} of {comparison.teacher}",
+            }
+        )  # fmt: skip
+    return cards
 
 
 def _uri(image: bytes) -> str:

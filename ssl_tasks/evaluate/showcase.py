@@ -13,7 +13,7 @@ from ssl_tasks.data.manifest import column
 from ssl_tasks.evaluate.knn import Floats, Ints, neighbours
 from ssl_tasks.evaluate.split import BANK, Split
 
-MAPPED, SHOWN, QUERIES = 500, 8, 8
+MAPPED, SHOWN, QUERIES = 400, 8, 8
 """Images in a map, neighbours of a query, queries in a grid."""
 
 
@@ -50,7 +50,7 @@ class Showcase:
         from sklearn.manifold import TSNE
 
         perplexity = min(30.0, (len(unit) - 1) / 3)
-        return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=self.seed, max_iter=600).fit_transform(unit))
+        return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=self.seed, max_iter=500).fit_transform(unit))
 
     def queries(self, name: str) -> Ints:
         """Positions among the queries to show: half of them drawn at random, half those with the most neighbours of another class."""

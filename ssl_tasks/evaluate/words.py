@@ -1,5 +1,6 @@
 """How numbers and protocols are said to a reader."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,28 +91,39 @@ def meaning(protocol: Protocol) -> str:
             )
 
 
+def sampling_error(first: Row, second: Row) -> float:
+    """Standard error of the difference of two accuracies, as if their test images were drawn independently (which overstates it)."""
+    return math.sqrt(sum(row.value * (1 - row.value) / row.n for row in (first, second)))
+
+
 def lead(rows: Sequence[Row], deltas: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> list[str]:
-    """The result in words: first what each student keeps of its teacher, or else what the first model reaches."""
+    """The result in words, a sentence a student: what it keeps of its teacher, and what it gains over training alone.
+
+    Without a comparison: what the first model reaches.
+    """
     found = {(row.model, row.protocol): row for row in rows}
     scored = [p for p in titles if any(r.protocol == p and r.metric == "accuracy" for r in rows)]
-    head = scored[0] if scored else rows[0].protocol
+    if not deltas or not scored:
+        first = found[rows[0].model, scored[0] if scored else rows[0].protocol]
+        if first.metric == "accuracy":
+            return [f"{first.model} reaches {amount(first)}% in {titles[first.protocol]}."]
+        return [f"{first.model} has an effective rank of {amount(first)} in {first.dim} dimensions."]
     sentences = []
-    for student in dict.fromkeys(d["student"] for d in deltas if scored):
+    for student in dict.fromkeys(d["student"] for d in deltas):
         entries = {d["protocol"]: d for d in deltas if d["student"] == student}
-        one = next(iter(entries.values()))
-        own, teacher = found[student, head], found[one["teacher"], head]
+        own, teacher = (found[entries[scored[0]][who], scored[0]] for who in ("student", "teacher"))
         share = own.parameters / teacher.parameters
+        against = enumerated([f"{signed(entries[p]['distilled_minus_alone'] * 100)} {titles[p]}" for p in scored])
         sentences.append(
-            f"{student} reaches {own.value / teacher.value:.1%} of {teacher.model}'s {titles[head]} with {share:.{int(share < 0.01)}%} of its parameters"
+            f"{student} reaches {own.value / teacher.value:.1%} of {teacher.model}'s {titles[scored[0]]} accuracy with "
+            f"{share:.{int(share < 0.01)}%} of its parameters. Against the same network trained alone, in points: {against}."
         )
-        against = [f"{signed(entries[p]['distilled_minus_alone'] * 100)} in {titles[p]}" for p in scored]
-        if against:
-            sentences[-1] += f"; against the same network trained alone it is {' and '.join(against)}"
-    if not sentences:
-        first = found[next(r.model for r in rows), head]
-        unit = f"{amount(first)}% {titles[head]}" if first.metric == "accuracy" else f"an effective rank of {amount(first)} in {first.dim} dimensions"
-        sentences.append(f"{first.model} reaches {unit}")
-    return [sentence + "." for sentence in sentences]
+    return sentences
+
+
+def enumerated(parts: Sequence[str]) -> str:
+    """One, two and three."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def caveat(seed: int, queries: int, labelled: bool) -> str:
