@@ -13,7 +13,7 @@ class Encoder(Spec):
 
     name: str = Field(description="timm model name, such as resnet18 or vit_small_patch16_224")
     image_size: PositiveInt = Field(224, description="side of the square image that it is fed, in pixels")
-    channels: PositiveInt = Field(3, description="input channels: 3 reads images as RGB, 1 as grey")
+    channels: Literal[1, 3] = Field(3, description="input channels: 3 reads images as RGB, 1 as grey")
     patch_size: PositiveInt | None = Field(None, description="ViT patch side; the model's own where not given")
     depth: PositiveInt | None = Field(None, description="ViT blocks; the model's own where not given")
     width: PositiveInt | None = Field(None, description="ViT embedding dimension; the model's own where not given")
