@@ -332,7 +332,7 @@ def test_what_the_store_refuses_for_good_does_not_hold_up_what_comes_after(reade
     assert any("refused a record" in line and "must be in the 'active' state" in line for line in said)
 
 
-def test_two_executions_at_once_share_one_database(reader: Reader, workspace: Path) -> None:
+def test_two_executions_at_once_share_one_database_and_print_nothing(reader: Reader, workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def execute(name: str) -> None:
         plan = plan_of(workspace, "together", epochs=7)
         execution = begin(plan, name)
@@ -347,6 +347,7 @@ def test_two_executions_at_once_share_one_database(reader: Reader, workspace: Pa
         thread.start()
     for thread in threads:
         thread.join()
+    assert capfd.readouterr() == ("", "")
     for name in ("left", "right"):
         assert len(reader.history(reader.runs(name)["teacher[seed=0]"], "loss")) == 1000
 
@@ -515,7 +516,7 @@ def server(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 @pytest.mark.slow
-def test_a_server_that_is_lost_and_comes_back_has_every_record(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_lost_and_comes_back_has_every_record(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
     mlflow_tracker.check(server.uri)
     plan = plan_of(tmp_path)
@@ -539,6 +540,7 @@ def test_a_server_that_is_lost_and_comes_back_has_every_record(server: Server, t
     time.sleep(3)
     server.start()
     assert execution.finish("done", {"accuracy": 1.0}, patience=60)
+    assert capfd.readouterr() == ("", "")
     assert [line.split("(")[0].split(";")[0] for line in said] == ["MLflow takes no records now ", "MLflow is back"]
     reader = Reader(server.uri)
     runs = reader.runs("lost")
