@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from workflows.engine.cli import app
+from workflows.engine.ledger import Exclusive
 
 ROOT = Path(__file__).resolve().parents[2]
 SSLFLOW = Path(sys.executable).with_name("sslflow")
@@ -151,3 +152,18 @@ def test_help_lists_every_command() -> None:
 def test_no_runs_yet_is_no_error(tmp_path: Path) -> None:
     assert "no runs yet" in sslflow("runs", cwd=tmp_path).stdout
     assert json.loads(sslflow("runs", "--json", cwd=tmp_path).stdout) == []
+
+
+def test_a_workspace_that_cannot_be_written_is_said_before_any_work(workspace: Path) -> None:
+    (workspace / ".sslflow").write_text("a file where a folder belongs")
+    done = sslflow("run", "shapes.yaml", cwd=workspace)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"cannot write to {workspace}/.sslflow: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_two_runs_of_one_pipeline_do_not_write_over_each_other(workspace: Path) -> None:
+    with Exclusive(workspace, "shapes"):
+        done = sslflow("run", "shapes.yaml", cwd=workspace)
+    assert done.returncode == 2
+    assert f"running already in this workspace (process {os.getpid()})" in done.stderr

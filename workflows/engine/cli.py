@@ -227,7 +227,7 @@ def ui(port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
     from workflows.engine.mlflow_ui import ui as serve
     from workflows.engine.servers import address
 
-    serve(workspace.resolve(), port, address())
+    serve(workspace.resolve(), port, address() or "")
 
 
 def _print(document: Any) -> None:

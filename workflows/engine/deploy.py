@@ -33,7 +33,7 @@ def deploy(file: Path, pool: str, cron: str | None = None, name: str | None = No
     """
     pipeline = load(file, overrides)
     schedule = _schedule(cron, pipeline.schedule)
-    values = {"file": str(file.resolve()), "workspace": str(workspace.resolve()), "overrides": list(overrides), "params": pipeline.params}
+    values = {"file": str(file.resolve()), "workspace": str(workspace.resolve()), "overrides": list(overrides), "params": {}}
     with servers.named():
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import DeploymentScheduleCreate

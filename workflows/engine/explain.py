@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from schemas.artifacts import Artifact, Checkpoint, Dataset
+from schemas.artifacts import Artifact, Checkpoint, Dataset, read
 from schemas.catalog import Entry
 from workflows.engine import lineage
 from workflows.engine.display import console, duration, result_table, state
@@ -111,7 +111,7 @@ def print_run(workspace: Path, record: dict[str, Any]) -> None:
         for output, key in stage.get("outputs", {}).items():
             artifact = workspace / ".sslflow/artifacts" / key / "artifact.json"
             if stage.get("kind") == "evaluate" and artifact.exists():
-                for metric, value in lineage.read(artifact.parent).metrics.items():
+                for metric, value in read(artifact.parent).metrics.items():
                     out.print(f"{name}{'.' + output if output else ''} {metric} {value:.4g}", highlight=False)
     if record.get("mlflow"):
         out.print(f"mlflow: {record['mlflow']}", highlight=False, soft_wrap=True)

@@ -82,6 +82,7 @@ def run_pipeline(
     """
     workspace = workspace.resolve()
     pipeline = load(file, overrides, params)
+    _check_disk(workspace)
     with ledger.Exclusive(workspace, pipeline.name):
         prepare_data(pipeline, workspace)
         plan = plan_pipeline(file, workspace, overrides, params, select)
@@ -121,7 +122,6 @@ def _execute(plan: Plan, file: Path, overrides: Sequence[str], params: Mapping[s
     from workflows.engine import flow, mlflow_tracker
 
     workspace, name = plan.workspace, plan.pipeline.name
-    _check_disk(workspace)
     mlflow_tracker.check(mlflow_tracker.tracking_uri(workspace))
     flow.check_server(workspace)
     record = ledger.Run(workspace, name, file=str(file), overrides=list(overrides), params=dict(params), environment=plan.environment)
