@@ -619,10 +619,13 @@ ui(Path(sys.argv[1]), int(sys.argv[2]), "http://prefect", lambda line: print(lin
 
 def descendants(pid: int) -> list[int]:
     """Process ids below `pid`."""
-    lines = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
     children: dict[int, list[int]] = {}
-    for child, parent in (map(int, line.split()) for line in lines):
-        children.setdefault(parent, []).append(child)
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
     return [d for c in children.get(pid, []) for d in (c, *descendants(c))]
 
 
