@@ -92,7 +92,7 @@ def _link(artifact: Artifact, found: Mapping[str, Artifact]) -> Link:
     takes = [found[key].stage for key in dict.fromkeys(artifact.parents.values())]
     said = summary(artifact.config)
     if isinstance(artifact, Dataset):
-        said += f"; {artifact.kept:,} of {artifact.rows:,} images kept"
+        said += f"; {artifact.kept:,} train images kept of {artifact.rows:,} images listed"
     commit = artifact.environment.get("git_commit", "")
     return Link(artifact.stage, artifact.kind, artifact.key, takes, said, commit, artifact.data_version, artifact)
 

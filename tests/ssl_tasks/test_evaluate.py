@@ -90,10 +90,10 @@ class TestFewShot:
 class TestLinear:
     def test_a_linear_world_is_solved_where_neighbours_are_misled(self) -> None:
         generator = np.random.default_rng(0)
-        x = generator.normal(size=(400, 10)) * [1, *[5] * 9]
+        x = generator.normal(size=(1000, 6)) * [1, *[5] * 5]
         y = (x[:, 0] > 0).astype(int)
-        world = (x[:300], y[:300], x[300:], y[300:])
-        assert linear(*world, strengths=6, seed=0) > 0.93
+        world = (x[:800], y[:800], x[800:], y[800:])
+        assert linear(*world, strengths=6, seed=0) > 0.95
         assert knn(*world, 5, 0.07) < 0.7
 
     def test_it_sees_no_query_labels(self) -> None:
