@@ -65,6 +65,7 @@ def page(story: Story, images: Sequence[Image]) -> str:
         deltas=_deltas(story),
         sections={name: [i for i in images if i.plate.section == name] for name in ("results", "looks", "curation")},
         protocols=[(story.titles[n], p, words.meaning(p)) for n, p in zip(story.titles, story.stage.protocols, strict=True)],
+        commit=story.job.environment.get("git_commit", "").removesuffix("-dirty"),
         environment=dict(sorted(story.job.environment.items())),
         loadable=[(name, m) for name, m in story.models.items() if story.roles[name] == "student"] or list(story.models.items())[:1],
         themes=(LIGHT, DARK),

@@ -205,9 +205,12 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     assert isinstance(model, Checkpoint)
     model.path("metrics.jsonl").unlink()
     fields = {"dataset": "raw", "models": ["solo"], "compare": [], "baselines": [], "protocols": [SHOTS]}
-    report = done(evaluation(tmp_path, {"raw": raw.key, "solo": model.key}, **fields))[""]
+    bare = evaluation(tmp_path, {"raw": raw.key, "solo": model.key}, **fields).model_copy(update={"environment": {}, "data_version": ""})
+    report = done(bare)[""]
     page = Page(report.path("report.html"))
     assert {p.stem for p in report.path("figures").iterdir()} == {"models", "map", "neighbours"}
     assert "Pretrained" in page.text
     assert "What distillation changed" not in page.text
     assert "Curation" not in page.text
+    assert "git" not in page.text
+    assert "not under version control" in page.text
