@@ -6,6 +6,7 @@ file is read by PyTorch's loader that takes tensors, numbers, text and container
 
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Model:
         """Length of a feature vector."""
         return self.encoder.dim
 
-    def embed(self, images: list[str | Path], batch_size: int = 256) -> Tensor:
+    def embed(self, images: Sequence[str | Path], batch_size: int = 256) -> Tensor:
         """Features (N, dim) of image files, on the CPU: not normalised, prepared as in evaluation.
 
         Raises:

@@ -49,7 +49,8 @@ class Look:
         """The method's own numbers, and those of the features of its exported encoder.
 
         `std`: of each dimension over the sample, mean over dimensions, as they come; `relative_std`: the same over the features'
-        root mean square, so that it does not depend on their scale. `knn`: accuracy of the majority of 5 nearest neighbours.
+        root mean square, so that it does not depend on their scale. `effective_rank` is RankMe's, which a large mean feature pulls
+        towards 1; `centred_rank` is the same around the mean. `knn`: accuracy of the majority of 5 nearest neighbours.
         """
         encoder: Any = method.exported()
         first, second = (method.views(self.images, self.generator.manual_seed(seed_of(self.seed, "look", i))) for i in (0, 1))
@@ -62,6 +63,7 @@ class Look:
             "std": std,
             "relative_std": std / max(features.square().mean().sqrt().item(), 1e-12),
             "effective_rank": effective_rank(features),
+            "centred_rank": effective_rank(features - features.mean(dim=0)),
             "alignment": alignment(encoder(first[0]).float(), encoder(second[0]).float()),
             "uniformity": uniformity(features),
             **method.monitored(first),
@@ -114,39 +116,45 @@ def collapse(looks: Sequence[dict[str, float]]) -> str | None:
 
     A symptom counts once a quarter of the training is done and three looks in a row show it.
 
+    Of a method's own numbers these are known, where it has them: `embedding_std`, of what the loss sees, scaled so that 1 is
+    healthy; `teacher_entropy` and `mean_entropy`, of the teacher's distribution and of its mean over images, over ln K, with
+    `teacher_student_kl`.
+
     Args:
-        looks: in order, the first from before the training; each with its `progress` besides what was seen.
+        looks: in order, the first from before the training; each with its `progress` and the last `loss` besides what was seen.
     """
     settled = [look for look in looks if look["progress"] >= SETTLED][-PATIENCE:]
     if len(settled) < PATIENCE:
         return None
-    symptoms = [_symptom(look, looks[0]) for look in settled]
+    symptoms = [_symptom(look, looks[0], settled[0]) for look in settled]
     lasting = len({symptom and symptom[0] for symptom in symptoms}) == 1
     return symptoms[-1][1] if lasting and symptoms[-1] else None
 
 
-def _symptom(look: dict[str, float], first: dict[str, float]) -> tuple[str, str] | None:
-    """Name of a symptom, and the line that tells of it."""
-    relative, rank = look["relative_std"], look["effective_rank"]
+def _symptom(look: dict[str, float], first: dict[str, float], before: dict[str, float]) -> tuple[str, str] | None:
+    """Name of a symptom, and the line that tells of it; `first` is the look before the training, `before` the oldest one that counts."""
+    relative = look["relative_std"]
     if relative < 1e-3 or (relative < 0.01 and relative < first["relative_std"] / 2):
         return "constant", (
-            f"the features of all images are the same (std {look['std']:.3g}, {relative:.2g} of their size): "
-            "lower train.optimizer.learning_rate, raise train.warmup, and see that no term that keeps features apart has weight 0"
+            f"all images have the same features (std {look['std']:.3g}, {relative:.2g} of their size): "
+            "lower train.optimizer.learning_rate, raise train.warmup, and give no term that keeps images apart the weight 0"
         )
-    if rank < 1.5 and rank < 0.8 * first["effective_rank"]:
+    if look.get("embedding_std", 1.0) < 0.05 and look["embedding_std"] <= before["embedding_std"]:  # a small one that rises is a late start
+        return "embedding", (
+            f"all images have the same embedding (std {look['embedding_std']:.2g}, where 1 is healthy): "
+            "give no term that keeps images apart, such as method.variance, a small weight or 0"
+        )
+    if look["centred_rank"] < 1.5 and look["centred_rank"] < 0.8 * first["centred_rank"]:
         return "rank", (
-            f"the features lie on a line (effective rank {rank:.3g}, {first['effective_rank']:.3g} before the training): "
+            f"the features lie on a line (effective rank around their mean {look['centred_rank']:.3g}, before the training {first['centred_rank']:.3g}): "
             "lower train.optimizer.learning_rate, raise train.batch_size, or give the method's decorrelation more weight"
         )
-    if look.get("teacher_entropy", 0.0) > 0.99 and look["teacher_student_kl"] < 0.01:
-        return "uniform", (
-            f"the teacher gives every image the uniform distribution (entropy {look['teacher_entropy']:.4f} of ln K, "
-            f"KL to the student {look['teacher_student_kl']:.2g}, loss {look['loss']:.4g}): "
-            "lower method.teacher_temperature, lower method.center_momentum, or take fewer method.prototypes"
-        )
-    if look.get("mean_entropy", 1.0) < 0.01:
-        return "one-hot", (
-            f"the teacher puts every image on one prototype (entropy of the mean distribution {look['mean_entropy']:.2g} of ln K): "
-            "raise method.teacher_temperature or lower method.center_momentum"
-        )
-    return None
+    if "teacher_entropy" not in look or look["mean_entropy"] - look["teacher_entropy"] > 0.003:
+        return None
+    # The teacher says the same of every image: what a distribution tells of its image is the entropy of the mean less its own.
+    numbers = f"entropy {look['teacher_entropy']:.4f} of ln K, KL to the student {look['teacher_student_kl']:.2g}, loss {look['loss']:.4g}"
+    if look["teacher_entropy"] > 0.9:
+        return "uniform", f"the teacher gives every image the uniform distribution ({numbers}): lower method.teacher_temperature, or train longer"
+    if look["mean_entropy"] < 0.1:
+        return "one-hot", f"the teacher puts every image on one prototype ({numbers}): lower method.center_momentum or raise method.teacher_temperature"
+    return "same", f"the teacher gives every image the same distribution ({numbers}): lower method.center_momentum or train.optimizer.learning_rate"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.artifacts import Artifact, Dataset, read
 from schemas.encoders import Encoder
+from schemas.errors import UserError
 from schemas.job import Job
 from schemas.stages import Distill, Pretrain
 from ssl_tasks import artifacts, distributed
@@ -45,6 +46,8 @@ class Training:
         dataset = read(job.folder(job.inputs[stage.dataset]))
         assert isinstance(dataset, Dataset)
         table = manifest.kept(manifest.read(dataset))
+        if not len(table):
+            raise UserError(f"dataset '{stage.dataset}' keeps no image of the train split: see what its steps removed, and why")
         side = side_for(table, encoder.image_size)
         self.images: NDArray[np.uint8] = open_store(table, job.workspace, side, encoder.channels, job.cache)
         self.look = Look(self.images, manifest.column(table, "label").tolist(), stage.seed, self.device)
