@@ -135,6 +135,7 @@ def _environment(devices: Sequence[str] | None, threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "DO_NOT_TRACK": "true",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # a folder `workflows` of the user's, in the current folder, must not be taken for ours
     }
 
 
