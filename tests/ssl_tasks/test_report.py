@@ -212,5 +212,5 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     assert "Pretrained" in page.text
     assert "What distillation changed" not in page.text
     assert "Curation" not in page.text
-    assert "git" not in page.text
+    assert "git checkout" not in page.text
     assert "not under version control" in page.text
