@@ -65,7 +65,7 @@ def test_it_ends_within_six_minutes(quickstart: Finished) -> None:
 
 def test_it_ends_with_the_table_the_report_and_three_lines_that_load_a_student(quickstart: Finished) -> None:
     assert (quickstart.report / "report.html").stat().st_size > 100_000
-    for told in ("students.small", "raw pixels", "report:", "report.html", "sslflow ui", "from ssl_tasks import load"):
+    for told in ("students.small", "pixels", "random init", "report:", "report.html", "sslflow ui", "from ssl_tasks import load"):
         assert told in quickstart.output
     lines = quickstart.output[quickstart.output.index("from ssl_tasks") :].splitlines()[:3]
     image = next((quickstart.workspace / "data/digits/test").rglob("*.bmp"))
@@ -75,7 +75,7 @@ def test_it_ends_with_the_table_the_report_and_three_lines_that_load_a_student(q
 
 
 def test_the_teacher_is_better_than_raw_pixels(quickstart: Finished) -> None:
-    teacher, pixels = quickstart.scores["teacher"], quickstart.scores["raw pixels"]
+    teacher, pixels = quickstart.scores["teacher"], quickstart.scores["pixels"]
     assert teacher["knn"]["value"] >= pixels["knn"]["value"]
     assert teacher["few_shot"]["value"] >= pixels["few_shot"]["value"] + 0.04
 
