@@ -63,7 +63,7 @@ def _curves(story: Story) -> Iterator[Plate]:
     if panels:
         ordered = dict(sorted(panels.items(), key=lambda panel: not panel[0].startswith("loss")))
         caption = (
-            "What training recorded, to the last step; losses of different methods do not compare. "
+            "What training recorded, to the last step; losses of different methods or batch sizes do not compare. "
             "Monitors look at a fixed sample of train images, so their k-NN is not the table's."
         )
         styles = {story.short[name]: story.styles[name] for name in story.models}
@@ -120,7 +120,8 @@ def _curation(story: Story) -> Iterator[Plate]:
         return
     couples = list(zip(shown[::2], shown[1::2], strict=True))
     total = len(table) - table["duplicate_of"].null_count
-    caption = f"{len(couples)} of the {total:,} images that were removed as duplicates, beside the one that stays."
+    shown_of = "Every image" if len(couples) == total else f"{len(couples)} of the {total:,} images"
+    caption = f"{shown_of} that went as a duplicate, beside the one that stays."
     yield Plate("duplicates", "curation", "Duplicates", caption, lambda theme: pictures.pairs(couples, theme))
 
 

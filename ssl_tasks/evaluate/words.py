@@ -115,7 +115,7 @@ def lead(rows: Sequence[Row], deltas: Sequence[Mapping[str, Any]], titles: Mappi
         share = own.parameters / teacher.parameters
         against = enumerated([f"{signed(entries[p]['distilled_minus_alone'] * 100)} {titles[p]}" for p in scored])
         sentences.append(
-            f"{student} reaches {own.value / teacher.value:.1%} of {teacher.model}'s {titles[scored[0]]} accuracy with "
+            f"{student} reaches {round(own.value / teacher.value * 100, 1):g}% of {teacher.model}'s {titles[scored[0]]} accuracy with "
             f"{share:.{int(share < 0.01)}%} of its parameters. Against the same network trained alone, in points: {against}."
         )
     return sentences

@@ -33,7 +33,7 @@ class TestWords:
         deltas = [{"student": "students.small", "teacher": "teacher", "alone": "small", "protocol": "knn", "distilled_minus_alone": -0.005}]
         (sentence,) = words.lead(rows, deltas, {"knn": "k-NN"})
         assert sentence == (
-            "students.small reaches 99.0% of teacher's k-NN accuracy with 6% of its parameters. "
+            "students.small reaches 99% of teacher's k-NN accuracy with 6% of its parameters. "
             f"Against the same network trained alone, in points: {words.MINUS}0.5 k-NN."
         )
 
