@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,7 @@ class _Flow:
 
     def __init__(self, stages: StageRuns) -> None:
         self.stages, self.plan = stages, stages.plan
+        self.lost = False
 
     def run(self) -> None:
         from prefect.context import FlowRunContext
@@ -97,18 +98,22 @@ class _Flow:
         runner: Any = ThreadPoolTaskRunner(max_workers=len(self.plan.stages))
         name, description = self.plan.pipeline.name, self.plan.pipeline.description
         flow = Flow(pipeline, name=name, description=description, flow_run_name=self.stages.run.id, task_runner=runner, persist_result=False)
-        with _quiet_when_lost():
-            try:
-                state = flow(run=self.stages.run.id, workspace=str(self.plan.workspace), return_state=True)
-            except Exception as error:
-                if len(self.stages.status) < len(self.stages.wanted):
-                    raise
-                lost = f"the Prefect server was lost ({type(error).__name__}): its record of this run is not whole, the one in {self.stages.run.folder} is"
-                self.stages.say(self.stages.wanted[-1].name, lost, lambda _: None)
-                return
-            if flow_run := state.state_details.flow_run_id:
-                with suppress(Exception), get_client(sync_client=True) as client:
-                    _drain(client, flow_run, len(self.stages.wanted))
+        logging.raiseExceptions = False  # a log line that does not reach the server is no news for the terminal
+        try:
+            state = flow(run=self.stages.run.id, workspace=str(self.plan.workspace), return_state=True)
+        except Exception:
+            if len(self.stages.status) < len(self.stages.wanted):
+                raise
+            if not self.lost:
+                self._note_loss()
+            return
+        if flow_run := state.state_details.flow_run_id:
+            with suppress(Exception), get_client(sync_client=True) as client:
+                _drain(client, flow_run, len(self.stages.wanted))
+
+    def _note_loss(self) -> None:
+        what = f"Prefect's server was lost; stages go on without it, the record in {self.stages.run.folder} is whole"
+        self.stages.say(self.stages.wanted[-1].name, what, _ignore)
 
     def _body(self) -> "State[Any]":
         """Submit each stage as soon as what it takes from has ended, and judge how all of it went."""
@@ -128,14 +133,27 @@ class _Flow:
                         del waiting[planned.name]
                         futures[planned.name] = self._submit(planned, futures)
                         futures[planned.name].add_done_callback(tell(planned.name))
-                    over.add(ended.get())
+                    over.add(name := ended.get())
+                    if name not in self.stages.status:
+                        self._alone(name)
         except BaseException:
             self.stages.stop.set()
             while len(over) < len(futures):
                 over.add(ended.get())
             raise
-        self._publish()
+        if not self.lost:
+            self._publish()
         return self._verdict()
+
+    def _alone(self, name: str) -> None:
+        """Do without Prefect what its task did not get to, as it does when its server is gone."""
+        if not self.lost:
+            self._note_loss()
+        self.lost = True
+        planned = self.plan.stages[name]
+        while name not in self.stages.status:
+            with suppress(Exception):
+                self.stages.attempt(planned, lambda _slots, _count: nullcontext(), _ignore)
 
     def _submit(self, planned: "Planned", futures: "dict[str, PrefectFuture[Any]]") -> "PrefectFuture[Any]":
         from prefect.states import Cancelled, Completed
@@ -268,6 +286,10 @@ def _log(message: str) -> None:
     get_run_logger().info(message)
 
 
+def _ignore(_message: str) -> None:
+    pass
+
+
 def _limit(slots: Slots) -> str:
     return f"sslflow-{slots.name}-{socket.gethostname().lower()}"
 
@@ -277,16 +299,6 @@ def _ensure_limit(slots: Slots) -> None:
 
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(_limit(slots), len(slots.devices))
-
-
-@contextmanager
-def _quiet_when_lost() -> Iterator[None]:
-    """Keep Prefect from writing to the terminal that it could not send a log line."""
-    before, logging.raiseExceptions = logging.raiseExceptions, False
-    try:
-        yield
-    finally:
-        logging.raiseExceptions = before
 
 
 def _drain(client: Any, flow_run: "UUID", tasks: int) -> None:
