@@ -4,7 +4,7 @@ Features are taken as they are: neither L2-normalised nor standardised. The stre
 held-out tenth of the bank (the smallest of equals), then the model is fitted to the whole bank.
 
 Differs from the paper: 13 strengths unless stated (45), gradient tolerance 1e-6 (1e-12: three times the time, the same accuracy within
-three of 500 digits), and each fit of the grid starts from the one before it.
+five of 500 digits), and each fit of the grid starts from the one before it.
 """
 
 import warnings
@@ -18,7 +18,7 @@ _LOWEST, _HIGHEST = -6, 5
 """Powers of ten between which C is searched (DINOv2, dinov2/eval/log_regression.py)."""
 
 _SMALL = 10_000_000
-"""Values of a bank for which threads cost more than they give: on two busy cores the fits to 1,297 x 128 took 31 s with two, 2 s with one."""
+"""Values of a bank for which threads cost more than they give: on two busy cores the fits to 1,297 x 128 took 31 s with two, 3 s with one."""
 
 
 def linear(bank: Floats, bank_labels: Ints, queries: Floats, query_labels: Ints, strengths: int, seed: int) -> float:
