@@ -19,8 +19,8 @@ from ssl_tasks.data.views import MEAN_STD
 from ssl_tasks.method import Method
 from ssl_tasks.nn.features import prepare
 
-SAMPLE = 512
-"""Images that are looked at: a fraction of a step's work for most trainings."""
+SAMPLE, VIEWED = 512, 128
+"""Images whose features are looked at, and how many of them also through views: all looks cost a few per cent of a short training."""
 SETTLED = 0.25
 """Share of the training before which nothing is called a collapse: a network near its random start may look like one."""
 PATIENCE = 3
@@ -31,13 +31,13 @@ class Look:
     """Looks at a method through a fixed sample of training images.
 
     Args:
-        images: uint8 (N, C, S, S); at most `SAMPLE` of them are drawn.
+        images: uint8 (N, C, S, S); at most `SAMPLE` of them are drawn, in random order.
         labels: of the images, as text, None where unknown; k-NN is measured where all of the sample have one.
         seed: of the sample and of the views.
     """
 
     def __init__(self, images: NDArray[np.uint8], labels: Sequence[str | None], seed: int, device: torch.device | str) -> None:
-        rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:SAMPLE])
+        rows = np.random.default_rng(seed).permutation(len(images))[:SAMPLE]
         self.images = torch.from_numpy(images[rows]).to(device)
         known = [labels[row] for row in rows] if len(labels) else [None]
         self.labels = torch.from_numpy(np.unique(np.array(known, dtype=str), return_inverse=True)[1]).to(device) if None not in known else None
@@ -53,9 +53,10 @@ class Look:
         towards 1; `centred_rank` is the same around the mean. `knn`: accuracy of the majority of 5 nearest neighbours.
         """
         encoder: Any = method.exported()
-        first, second = (method.views(self.images, self.generator.manual_seed(seed_of(self.seed, "look", i))) for i in (0, 1))
+        first, second = (method.views(self.images[:VIEWED], self.generator.manual_seed(seed_of(self.seed, "look", i))) for i in (0, 1))
         size = encoder.config.image_size
-        features = encoder(prepare(self.images, size, *MEAN_STD[self.images.shape[1]])).float()
+        prepared = prepare(self.images, size, *MEAN_STD[self.images.shape[1]])
+        features = torch.cat([encoder(batch).float() for batch in torch.split(prepared, VIEWED)])
         if not features.isfinite().all():
             raise UserError("the encoder's features are not finite: lower train.optimizer.learning_rate, or set train.clip to 1")
         std = features.std(dim=0).mean().item()

@@ -5,7 +5,7 @@ import torch
 from schemas.artifacts import Artifact
 from schemas.job import Job
 from schemas.stages import Pretrain
-from ssl_tasks import methods
+from ssl_tasks import distributed, methods
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.stage import Training
@@ -27,4 +27,6 @@ def pretrain(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     method = methods.build(stage.method, encoder)
     training = Training(job, stage, stage.encoder, {"parameters": parameters(encoder)}, tracker)
     learner = fit(method, training.images, stage.train, **training.fitting(tracker))
-    return training.seal(learner, "encoder" if method.exported() is encoder else "teacher encoder")
+    sealed = training.seal(learner, "encoder" if method.exported() is encoder else "teacher encoder")
+    distributed.stop()
+    return sealed

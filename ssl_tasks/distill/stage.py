@@ -8,6 +8,7 @@ from schemas.distillers import Feature as FeatureConfig
 from schemas.errors import UserError
 from schemas.job import Job
 from schemas.stages import Distill
+from ssl_tasks import distributed
 from ssl_tasks.checkpoints import load_encoder
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.data.views import augment, resized
@@ -64,6 +65,7 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     for learner in learners.values():
         if not learner.failure:
             sealed |= training.seal(learner, "student encoder")
+    distributed.stop()
     _raise_failures({name: learner.failure for name, learner in learners.items() if learner.failure})
     return sealed
 
