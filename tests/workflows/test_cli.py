@@ -167,3 +167,10 @@ def test_two_runs_of_one_pipeline_do_not_write_over_each_other(workspace: Path) 
         done = sslflow("run", "shapes.yaml", cwd=workspace)
     assert done.returncode == 2
     assert f"running already in this workspace (process {os.getpid()})" in done.stderr
+
+
+def test_names_of_matrix_stages_are_shown_whole(workspace: Path) -> None:
+    (workspace / "shapes.yaml").write_text(PIPELINE.replace("    method: simclr\n", "    method: simclr\n    matrix: {seed: [0, 1]}\n"))
+    shown = sslflow("plan", "shapes.yaml", cwd=workspace).stdout
+    assert "teacher[seed=0]" in shown
+    assert "teacher[seed=1]" in shown

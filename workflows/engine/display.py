@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
@@ -65,11 +66,11 @@ class Live:
     def _state(self, stage: str, event: dict[str, Any]) -> None:
         facts = " ".join(str(event[k]) for k in ("detail",) if event.get(k))
         if event["status"] == "running" and self._console.is_terminal:
-            self._bars.setdefault(stage, self._progress.add_task(stage, total=None, facts=facts))
+            self._bars.setdefault(stage, self._progress.add_task(escape(stage), total=None, facts=escape(facts)))
             return
         if stage in self._bars:
             self._progress.remove_task(self._bars.pop(stage))
-        self._console.print(f"{stage}: {state(event['status'])} {facts}".rstrip(), highlight=False)
+        self._console.print(f"{escape(stage)}: {state(event['status'])} {escape(facts)}".rstrip(), highlight=False)
 
     def _advance(self, stage: str, event: dict[str, Any]) -> None:
         facts = _facts(event)
@@ -97,7 +98,9 @@ def plan_table(plan: Plan, sizes: dict[str, dict[str, Any]]) -> Table:
     for planned in plan.stages.values():
         size = sizes.get(planned.name, {})
         reason = planned.reason if planned.status != "waits" else f"{planned.reason} (after {', '.join(_unmade_parents(plan, planned))})"
-        table.add_row(planned.name, planned.stage.kind, MARKS[planned.status], reason, *(size.get(k, "") for k in ("parameters", "steps", "images_seen")))
+        table.add_row(
+            escape(planned.name), planned.stage.kind, MARKS[planned.status], escape(reason), *(size.get(k, "") for k in ("parameters", "steps", "images_seen"))
+        )
     return table
 
 
@@ -116,7 +119,7 @@ def result_table(rows: list[dict[str, Any]]) -> Table:
     for model in dict.fromkeys(r["model"] for r in rows):
         cells = {r["protocol"]: r for r in rows if r["model"] == model}
         parameters = next(iter(cells.values())).get("parameters")
-        table.add_row(model, f"{parameters:,}" if parameters else "", *(_cell(cells.get(p)) for p in protocols))
+        table.add_row(escape(model), f"{parameters:,}" if parameters else "", *(_cell(cells.get(p)) for p in protocols))
     return table
 
 

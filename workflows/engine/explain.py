@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -33,14 +34,14 @@ def print_outcome(out: Console, outcome: Outcome) -> None:
     """Say what each stage came to, then the result table, where the report is, and how to go on."""
     for name, stage in _stages(outcome).items():
         if stage["status"] in ("reused", "failed", "skipped", "cancelled"):
-            out.print(f"{name}: {state(stage['status'])} ({stage.get('error') or stage['reason']})", highlight=False)
+            out.print(f"{escape(name)}: {state(stage['status'])} ({escape(stage.get('error') or stage['reason'])})", highlight=False)
     took = f" in {duration(outcome.record['seconds'])}" if outcome.record else ""
     out.print(f"{outcome.plan.pipeline.name}: {outcome.status}{took}", highlight=False)
     for planned in outcome.plan.stages.values():
         for artifact in outcome.plan.artifacts(planned).values() if planned.stage.kind == "evaluate" else ():
-            out.print(f"\n[bold]{planned.name}[/]", highlight=False)
+            out.print(f"\n[bold]{escape(planned.name)}[/]", highlight=False)
             out.print(result_table(json.loads(artifact.path("results.json").read_text())["rows"]))
-            out.print(f"\nreport:  {latest(outcome.plan, planned.name) / 'report.html'}\nMLflow:  sslflow ui", highlight=False, soft_wrap=True)
+            out.print(f"\nreport:  {latest(outcome.plan, planned.name) / 'report.html'}\nMLflow:  sslflow ui", highlight=False, markup=False, soft_wrap=True)
     students = [(p, o) for p in outcome.plan.stages.values() if p.stage.kind == "distill" for o in outcome.plan.artifacts(p)]
     if students and outcome.status in ("done", "nothing to do"):
         planned, output = students[0]
@@ -65,8 +66,8 @@ def artifact_json(workspace: Path, artifact: Artifact) -> dict[str, Any]:
 def print_artifact(workspace: Path, artifact: Artifact) -> None:
     """Explain an artifact: its metrics, and the chain down to the data, each link with its config and commit."""
     out = console()
-    out.print(f"[bold]{artifact.stage}[/] {artifact.type} {artifact.key}", highlight=False)
-    out.print(str(artifact.folder), style="dim", highlight=False, soft_wrap=True)
+    out.print(f"[bold]{escape(artifact.stage)}[/] {artifact.type} {artifact.key}", highlight=False)
+    out.print(str(artifact.folder), style="dim", highlight=False, markup=False, soft_wrap=True)
     if artifact.metrics:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for name, value in artifact.metrics.items():
@@ -74,10 +75,10 @@ def print_artifact(workspace: Path, artifact: Artifact) -> None:
         out.print(table)
     branches: dict[int, Tree] = {}
     for depth, link in lineage.chain(workspace, artifact):
-        label = f"[bold]{link.stage}[/] {link.type} {link.key}"
+        label = f"[bold]{escape(link.stage)}[/] {link.type} {link.key}"
         branches[depth] = branches[depth - 1].add(label) if depth else Tree(label)
         for line in _facts(link):
-            branches[depth].add(f"[dim]{line}[/]")
+            branches[depth].add(f"[dim]{escape(line)}[/]")
     out.print(branches[0], soft_wrap=True, highlight=False)
     for run in lineage.runs_of(workspace, artifact.key)[:5]:
         out.print(f"run {run}", style="dim", highlight=False)
@@ -105,14 +106,14 @@ def print_run(workspace: Path, record: dict[str, Any]) -> None:
         table.add_column(column, overflow="fold")
     for name, stage in record["stages"].items():
         took = duration(stage["seconds"]) if "seconds" in stage else ""
-        table.add_row(name, state(stage["status"]), took, stage.get("key", ""), stage.get("error") or stage.get("reason", ""))
+        table.add_row(escape(name), state(stage["status"]), took, stage.get("key", ""), escape(stage.get("error") or stage.get("reason", "")))
     out.print(table)
     for name, stage in record["stages"].items():
         for output, key in stage.get("outputs", {}).items():
             artifact = workspace / ".sslflow/artifacts" / key / "artifact.json"
             if stage.get("kind") == "evaluate" and artifact.exists():
                 for metric, value in read(artifact.parent).metrics.items():
-                    out.print(f"{name}{'.' + output if output else ''} {metric} {value:.4g}", highlight=False)
+                    out.print(f"{name}{'.' + output if output else ''} {metric} {value:.4g}", highlight=False, markup=False)
     if record.get("mlflow"):
         out.print(f"mlflow: {record['mlflow']}", highlight=False, soft_wrap=True)
 
