@@ -36,7 +36,7 @@ def linear(bank: Floats, bank_labels: Ints, queries: Floats, query_labels: Ints,
         raise UserError(f"linear: the {len(bank)} labelled train images are all of one class; two are needed")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn requires it; it ships no types
+    from threadpoolctl import threadpool_limits
 
     x, queries = bank.astype(np.float64), queries.astype(np.float64)
     held, fitted = split(bank_labels, seed)

@@ -52,7 +52,7 @@ def test_validate_shows_every_fault_of_every_file_and_no_traceback(workspace: Pa
     assert done.stderr.splitlines() == [
         "bad.yaml:7:14 stages.teacher.dataset: no stage 'cleen'; did you mean 'clean'?",
         "bad.yaml:10:13 stages.teacher.train.epoch: unknown key; did you mean 'epochs'?",
-        "absent.yaml: no such file",
+        "absent.yaml: cannot be read: no such file or directory",
     ]
 
 
@@ -99,7 +99,7 @@ def test_plan_writes_no_artifact_and_starts_no_run(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "absent.yaml"], "absent.yaml: no such file"),
+        (["run", "absent.yaml"], "absent.yaml: cannot be read: no such file or directory"),
         (["run", "shapes.yaml", "--from", "techer"], "no stage 'techer'"),
         (["run", "shapes.yaml", "--set", "stages.teacher.train.epoch=1"], "did you mean 'epochs'?"),
         (["plan", "shapes.yaml", "--from", "teacher"], "cannot start from 'teacher'"),
