@@ -98,7 +98,7 @@ def fit_together(
     before, shown = time.perf_counter(), 0.0
 
     with Interrupts() as interrupts:
-        for step, batch in batches(start, steps):
+        for step, batch in batches(start, steps, ahead=device.type == "cuda"):
             generator.manual_seed(seed_of(seed, "views", step))
             with torch.no_grad(), learners[0].autocast():
                 inputs: tuple[Any, ...] = (_share(views or learners[0].method.views, batch, generator),)

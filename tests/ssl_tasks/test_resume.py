@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import DINO, SIMCLR, TRAIN, Recorder, process, train, weights
+from tiny_training import DINO, SIMCLR, TRAIN, Recorder, process, ranks, train, weights
 
 from schemas import methods as configs
 from schemas.errors import UserError
 from schemas.training import SGD
+from ssl_tasks import distributed
 
 LONG = TRAIN.model_copy(update={"epochs": 16.0, "checkpoint_steps": 7})
 """80 steps, a checkpoint every 7."""
@@ -60,6 +61,32 @@ def test_a_training_told_to_stop_goes_on_from_that_very_step(tmp_path: Path, num
     assert tracker.notes == [f"goes on from step {stopped}"]
     assert tracker.points[0][0] == stopped + 1
     assert weights(learner.method) == weights(expected.method)
+
+
+def test_ranks_of_which_one_is_told_to_stop_stop_together_and_one_process_can_go_on(tmp_path: Path) -> None:
+    ranks(2, _stop_second_rank, tmp_path)
+    assert (tmp_path / "rank0").read_text() == "KeyboardInterrupt"
+    assert (tmp_path / "rank1").read_text() == "SystemExit"
+    assert [path.name for path in _checkpoints(tmp_path / "work")] == ["step-000000021.pt"]
+    resumed = train(SIMCLR, tmp_path / "work", settings=SHARED).method.state_dict()
+    for name, value in train(SIMCLR, tmp_path / "whole", settings=SHARED).method.state_dict().items():
+        torch.testing.assert_close(resumed[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+SHARED = TRAIN.model_copy(update={"epochs": 6.0, "checkpoint_steps": 1000, "optimizer": SGD(learning_rate=0.005)})
+"""Adam, or ten times this rate, would blow up the rounding by which two ranks differ from one process, step by step."""
+
+
+def _stop_second_rank(folder: Path) -> None:
+    class Stopping(Recorder):
+        def metrics(self, values: Mapping[str, float], step: int) -> None:
+            if step == 13 and distributed.rank() == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        train(SIMCLR, folder / "work", settings=SHARED, tracker=Stopping())
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        (folder / f"rank{distributed.rank()}").write_text(type(stopped).__name__)
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
