@@ -8,11 +8,10 @@ ever (it ends as Skipped), and an own server loses its history at exit (it is dr
 import logging
 import queue
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from workflows.engine.mlflow_tracker import Execution
     from workflows.engine.reuse import Plan, Planned
 
-_LEASE = 60.0
 _DRAIN = 60.0
 
 
@@ -84,7 +82,7 @@ class _Flow:
         from prefect.context import FlowRunContext
 
         for slots in filter(None, (self.stages.host.cpu, self.stages.host.gpu)):
-            _ensure_limit(slots)
+            servers.ensure_limit(slots)
         if FlowRunContext.get():
             self._body()
             return
@@ -162,49 +160,20 @@ class _Flow:
         if planned.status == "reused":
             return _task(planned, f"{planned.name} (reused)", lambda: Completed(name="Reused", message=stages.reuse(planned))).submit()
         if any(stages.cause(p) for p in planned.parents):
-            return _task(planned, f"{planned.name} (skipped)", lambda: Cancelled(name="Skipped", message=stages.skip(planned))).submit()
+            return _task(planned, f"{planned.name} (skipped)", lambda: Cancelled(name="Skipped", message=f"skipped: {stages.skip(planned)}")).submit()
+
+        def limit(slots: Slots, count: int) -> AbstractContextManager[None]:
+            return servers.hold_limit(slots, count, lambda message: stages.say(planned.name, message, _log), stages.stop)
 
         def work() -> "State[Any]":
             try:
-                return Completed(message=stages.attempt(planned, self._limited(planned.name), _log))
+                return Completed(message=stages.attempt(planned, limit, _log))
             except Stopped:
                 return Cancelled(message="interrupted; the next run goes on from the last checkpoint")
 
         task = _task(planned, planned.name, work, lambda: stages.mendable(planned.name))
         future: PrefectFuture[Any] = task.submit(return_state=False, wait_for=[futures[p] for p in planned.parents])
         return future
-
-    def _limited(self, name: str) -> "Callable[[Slots, int], Any]":
-        """Holds slots of Prefect's limit too. This host's locks decide: a lost server must not stop the work.
-
-        A run that was killed leaves its slots taken until their lease ends, a minute later.
-        """
-        from prefect.concurrency.sync import concurrency
-
-        @contextmanager
-        def limited(slots: Slots, count: int) -> Iterator[None]:
-            stack, told, limit = ExitStack(), False, _limit(slots)
-            while True:
-                try:
-                    held = concurrency(limit, count, timeout_seconds=5, lease_duration=_LEASE, strict=True, raise_on_lease_renewal_failure=False)
-                    stack.enter_context(held)
-                    break
-                except TimeoutError:
-                    if not told:
-                        self.stages.say(name, f"waits for Prefect's limit {limit}", _log)
-                        told = True
-                    if self.stages.stop.is_set():
-                        raise Stopped from None
-                except Exception as error:
-                    self.stages.say(name, f"Prefect's limit {limit} cannot be had ({type(error).__name__}); this host's own locks hold", _log)
-                    break
-            try:
-                yield
-            finally:
-                with suppress(Exception):
-                    stack.close()
-
-        return limited
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -288,17 +257,6 @@ def _log(message: str) -> None:
 
 def _ignore(_message: str) -> None:
     pass
-
-
-def _limit(slots: Slots) -> str:
-    return f"sslflow-{slots.name}-{socket.gethostname().lower()}"
-
-
-def _ensure_limit(slots: Slots) -> None:
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        client.upsert_global_concurrency_limit_by_name(_limit(slots), len(slots.devices))
 
 
 def _drain(client: Any, flow_run: "UUID", tasks: int) -> None:

@@ -1,43 +1,32 @@
 """Servers: which Prefect API a run talks to, and the ones that we start ourselves.
 
 A run uses the server that `PREFECT_API_URL` names, else the one that `sslflow up` left, else one of its workspace that lives as
-long as a run uses it. A process that we start says so in a state file and holds a lock on it while it lives: no stale file is
-ever taken for a server, and no foreign process for ours.
+long as a run uses it.
 """
 
-import argparse
 import fcntl
 import json
 import os
-import runpy
-import signal
 import socket
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from schemas.errors import UserError
+from workflows.engine.launch import Stop, Stopped
+from workflows.engine.services import TELEMETRY_OFF, Service, running, start
+from workflows.engine.services import stop as end
+from workflows.engine.slots import Slots
 
 POOL = "local"
 _PORT = 4200
+_LEASE = 60.0
+_LOOK_UP = 5.0
 _START = 120.0
 _URL = "PREFECT_API_URL"
-
-
-@dataclass(frozen=True)
-class Service:
-    """A process that we started and that still runs."""
-
-    url: str
-    pid: int
 
 
 def address() -> str | None:
@@ -84,7 +73,6 @@ def api(workspace: Path) -> Iterator[str]:
         yield url
 
 
-TELEMETRY_OFF = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 QUIET = {**TELEMETRY_OFF, "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL"}
 
 
@@ -121,8 +109,8 @@ def _ephemeral(home: Path) -> Iterator[str]:
     except OSError as error:
         raise UserError(f"cannot write to {home}: {error.strerror}; make it writable or run in another folder") from None
     with users:
-        with (home / "start.lock").open("a") as start:
-            fcntl.flock(start, fcntl.LOCK_EX)
+        with (home / "start.lock").open("a") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
             fcntl.flock(users, fcntl.LOCK_SH)  # waits while the server of earlier runs is stopping
             state = home / "server.json"
             options = ["--no-ui", "--no-scheduler", "--no-late-runs"]
@@ -132,81 +120,60 @@ def _ephemeral(home: Path) -> Iterator[str]:
         finally:
             with suppress(BlockingIOError):  # others use it: the last of them stops it
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _stop(state)
+                end(state)
 
 
 def _start_server(home: Path, state: Path, port: int, options: list[str], while_used: Path | None = None) -> Service:
     url = f"http://127.0.0.1:{port}/api"
     settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
     line = ["server", "start", "--host", "127.0.0.1", "--port", str(port), *options]
-    return _start(state, url, line, settings, lambda: _healthy(url), while_used)
+    return start(state, url, line, settings, lambda: _healthy(url), while_used)
 
 
-def _start(state: Path, url: str, line: list[str], settings: Mapping[str, str], ready: Callable[[], bool], while_used: Path | None = None) -> Service:
-    """Start `prefect LINE` apart from this terminal and wait until it is ready.
+def ensure_limit(slots: Slots) -> None:
+    """Make the global concurrency limit that shows this host's slots in Prefect; the locks of `slots` decide, this one shows and guards."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(limit_name(slots), len(slots.devices))
+
+
+def limit_name(slots: Slots) -> str:
+    """Of the limit, such as `sslflow-gpu-myhost`."""
+    return f"sslflow-{slots.name}-{socket.gethostname().lower()}"
+
+
+@contextmanager
+def hold_limit(slots: Slots, count: int, say: Callable[[str], None], stop: Stop) -> Iterator[None]:
+    """Hold `count` slots of the limit, as well as can be: a lost server does not stop the work.
+
+    A run that was killed leaves its slots taken until their lease ends, a minute later.
 
     Raises:
-        UserError: with the last line of its log, if it ends or takes too long.
+        Stopped: if `stop` was set while waiting.
     """
-    log = state.with_suffix(".log")
-    environment = {k: v for k, v in os.environ.items() if k != _URL} | {**TELEMETRY_OFF, **settings}
-    tied = [f"--while-used={while_used}"] if while_used else []
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workflows.engine.servers", *tied, str(state), url, *line],
-            env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
-    deadline = time.monotonic() + _START
-    while process.poll() is None and time.monotonic() < deadline:
-        if ready() and (service := running(state)):
-            return service
-        time.sleep(0.1)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["no output"]
-    raise UserError(f"`prefect {' '.join(line[:2])}` did not start: {last[0]} (all of it in {log})")
+    from prefect.concurrency.sync import concurrency
 
-
-def running(state: Path) -> Service | None:
-    """The process behind a state file, if it is alive."""
+    stack, told = ExitStack(), False
+    while True:
+        try:
+            held = concurrency(limit_name(slots), count, timeout_seconds=_LOOK_UP, lease_duration=_LEASE, strict=True, raise_on_lease_renewal_failure=False)
+            stack.enter_context(held)
+            break
+        except TimeoutError:
+            if not told:
+                say(f"waits for Prefect's limit {limit_name(slots)}")
+                told = True
+            if stop.is_set():
+                raise Stopped from None
+        except Exception as error:
+            say(f"Prefect's limit {limit_name(slots)} cannot be had ({type(error).__name__}); this host's own locks hold")
+            break
     try:
-        with state.open() as file:
-            if _try_shared(file):
-                return None
-            return Service(**json.load(file))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-
-
-def _try_shared(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _stop(state: Path) -> bool:
-    """Stop the process behind a state file, with all of its group. Returns whether there was one."""
-    if not (service := running(state)):
-        return False
-    # A worker turns its first SIGTERM into SIGINT, which a shell's background process ignores: hence twice.
-    for number, patience in ((signal.SIGTERM, 8.0), (signal.SIGTERM, 8.0), (signal.SIGKILL, 5.0)):
-        with suppress(ProcessLookupError):
-            os.killpg(service.pid, number)
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            _reap(service.pid)
-            if running(state) is None:
-                state.unlink(missing_ok=True)
-                return True
-            time.sleep(0.05)
-    return True
-
-
-def _reap(pid: int) -> None:
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+        yield
+    finally:
+        with suppress(Exception):
+            stack.close()
 
 
 def up(worker: bool) -> None:
@@ -234,13 +201,13 @@ def _up_worker(state: Path, url: str) -> None:
     name = f"sslflow-{socket.gethostname()}"
     settings = {_URL: url, "PREFECT_WORKER_QUERY_SECONDS": "2"}
     line = ["worker", "start", "--pool", POOL, "--type", "process", "--name", name]
-    service = found or _start(state, url, line, settings, lambda: _online(url, name))
+    service = found or start(state, url, line, settings, lambda: _online(url, name))
     print(f"Prefect worker {'runs already' if found else 'started'} on the pool '{POOL}' (process {service.pid}, log {state.with_suffix('.log')})")
 
 
 def down() -> None:
     """Stop what `up` started."""
-    stopped = [name for name in ("worker", "server") if _stop(_state() / f"{name}.json")]
+    stopped = [name for name in ("worker", "server") if end(_state() / f"{name}.json")]
     print(f"stopped: {', '.join(stopped)}" if stopped else "nothing to stop")
 
 
@@ -281,34 +248,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _serve() -> None:
-    """Be one of the processes above: hold the state file and run the `prefect` command line, as long as it is used."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--while-used", type=Path)
-    parser.add_argument("state", type=Path)
-    parser.add_argument("url")
-    parser.add_argument("line", nargs=argparse.REMAINDER)
-    options = parser.parse_args()
-    state = options.state.open("a")
-    fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    state.truncate(0)
-    state.write(json.dumps({"url": options.url, "pid": os.getpid()}))
-    state.flush()
-    if options.while_used:
-        threading.Thread(target=_end_when_unused, args=(options.while_used,), daemon=True).start()
-    sys.argv = ["prefect", *options.line]
-    runpy.run_module("prefect", run_name="__main__")
-
-
-def _end_when_unused(lock: Path) -> None:
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(8)
-        os._exit(1)
-
-
-if __name__ == "__main__":
-    _serve()
