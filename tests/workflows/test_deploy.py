@@ -44,6 +44,12 @@ def test_a_server_that_does_not_answer_is_named_before_any_work(tiny: Path, monk
         deploy(tiny, "local")
 
 
+def test_a_stage_of_another_pool_is_refused_before_any_work(tiny: Path) -> None:
+    tiny.write_text(TINY.replace("16}}", "16}, resources: {pool: gpu}}"))
+    with pytest.raises(UserError, match=r"stages\.raw\.resources\.pool: 'gpu' asked for, but this run is on the work pool 'cpu'; deploy it with --pool gpu"):
+        deploy(tiny, "cpu")
+
+
 def test_a_schedule_that_is_none_is_refused(tiny: Path) -> None:
     with pytest.raises(UserError, match="--cron 'daily': must have five fields"):
         deploy(tiny, "local", cron="daily")

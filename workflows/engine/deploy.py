@@ -11,6 +11,7 @@ from schemas.errors import UserError
 from schemas.load import load
 from schemas.pipeline import Schedule
 from workflows.engine import servers
+from workflows.engine.flow import check_pool
 
 ENTRYPOINT = "workflows.engine.deployed.pipeline"
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
@@ -29,9 +30,11 @@ def deploy(file: Path, pool: str, cron: str | None = None, name: str | None = No
         What `prefect deployment run` takes.
 
     Raises:
-        UserError: if the file is invalid, or the server or the pool is not there.
+        UserError: if the file is invalid or wants another pool, or the server or the pool is not there.
     """
     pipeline = load(file, overrides)
+    for stage_name, stage in pipeline.stages.items():
+        check_pool(stage_name, stage, pool)
     schedule = _schedule(cron, pipeline.schedule)
     values = {"file": str(file.resolve()), "workspace": str(workspace.resolve()), "overrides": list(overrides), "params": {}}
     with servers.named():

@@ -8,6 +8,7 @@ ever (it ends as Skipped), and an own server loses its history at exit (it is dr
 import logging
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import UserError
+from schemas.stages import Stage
 from workflows.engine import result_page, servers
 from workflows.engine.launch import Stopped
 from workflows.engine.slots import Slots, host
@@ -38,12 +41,32 @@ def check(plan: "Plan") -> None:
     """See before any work that the plan can be executed here.
 
     Raises:
-        UserError: if the Prefect server does not answer, or a stage wants more devices than there are.
+        UserError: if the Prefect server does not answer, or a stage wants another work pool, or more devices than there are.
     """
     check_server(plan.workspace)
-    here = host(plan.workspace)
+    here, pool = host(plan.workspace), _pool()
     for planned in plan.todo:
+        check_pool(planned.name, planned.stage, pool)
         here.check(planned.name, planned.stage)
+
+
+def check_pool(name: str, stage: Stage, pool: str) -> None:
+    """Raises UserError if a stage is to run in another work pool than the flow does: all stages of a run share its host."""
+    if (wanted := stage.resources.pool) not in (servers.POOL, pool):
+        where = f"the work pool '{pool}'" if pool else "this host"
+        raise UserError(
+            f"stages.{name}.resources.pool: '{wanted}' asked for, but this run is on {where}; deploy it with --pool {wanted}, or say '{servers.POOL}'"
+        )
+
+
+def _pool() -> str:
+    """The work pool that this process runs a flow for; empty if it is started by hand."""
+    if "prefect.context" not in sys.modules:
+        return ""
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    return (context.flow_run.work_pool_name if context and context.flow_run else "") or ""
 
 
 def check_server(_workspace: Path) -> None:
