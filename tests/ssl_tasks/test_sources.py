@@ -196,6 +196,7 @@ def test_a_download_that_fails_names_the_set_and_the_network(tmp_path: Path, mon
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # the discard port: nobody listens, with or without a network
     monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr("urllib.request._opener", None)  # urllib keeps the proxies that it saw first, for the rest of the process
     with pytest.raises(UserError, match=r"cannot download CIFAR10 .*this needs a network") as caught:
         sources.materialise(Torchvision(name="CIFAR10"), tmp_path)
     assert "\n" not in str(caught.value)

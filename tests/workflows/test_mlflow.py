@@ -185,7 +185,7 @@ def test_another_server_at_the_address_is_refused(status: int, message: str) -> 
             pass
 
     with HTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.handle_request).start()
+        threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(UserError, match=message):
             mlflow_tracker.check(f"http://127.0.0.1:{server.server_port}")
 
@@ -642,7 +642,7 @@ def test_the_ui_only_names_the_address_where_a_server_has_the_runs(tmp_path: Pat
 
     said: list[str] = []
     with HTTPServer(("127.0.0.1", 0), Api) as server:
-        threading.Thread(target=server.handle_request).start()
+        threading.Thread(target=server.handle_request, daemon=True).start()
         uri = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow_ui.ui(tmp_path, say=said.append)

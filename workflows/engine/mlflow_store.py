@@ -96,8 +96,8 @@ class Store:
         return len(logs) or 1, refused
 
     def _judge(self, error: Any, refused: list[str]) -> None:
-        """Tell what the store will never take from what it cannot take now."""
-        if error.error_code not in _REFUSALS:
+        """Tell what the store will never take from what it cannot take now, such as a row that another run makes at this moment."""
+        if error.error_code not in _REFUSALS or "unique constraint" in str(error).lower():
             raise Unreachable(first_line(error)) from error
         refused.append(first_line(error))
 

@@ -123,22 +123,33 @@ def _execute(plan: Plan, file: Path, overrides: Sequence[str], params: Mapping[s
 
     workspace, name = plan.workspace, plan.pipeline.name
     mlflow_tracker.check(mlflow_tracker.tracking_uri(workspace))
-    flow.check_server(workspace)
+    flow.check(plan)
     record = ledger.Run(workspace, name, file=str(file), overrides=list(overrides), params=dict(params), environment=plan.environment)
     for planned in plan.stages.values():
         state = planned.status if planned.status in ("reused", "skipped") else "planned"
         record.stage(planned.name, status=state, kind=planned.stage.kind, reason=planned.reason, key=planned.key, outputs=planned.outputs)
     text = file.read_text(encoding="utf-8")
     (record.folder / "pipeline.yaml").write_text(text, encoding="utf-8")
-    experiment = mlflow_tracker.Execution(workspace, plan.pipeline, text, plan.environment, _version(plan), record.id, record.folder / "spool.jsonl")
-    record.note(mlflow=experiment.url)
     status: Literal["done", "failed", "cancelled"] = "failed"
     try:
-        status = "done" if flow.execute(plan, record, experiment, listen) else "failed"
-    except KeyboardInterrupt:
-        status = "cancelled"
+        experiment = mlflow_tracker.Execution(
+            workspace,
+            plan.pipeline,
+            text,
+            plan.environment,
+            _version(plan),
+            record.id,
+            record.folder / "spool.jsonl",
+            say=lambda message: listen("mlflow", {"event": "note", "message": message}),
+        )
+        try:
+            record.note(mlflow=experiment.url)
+            status = "done" if flow.execute(plan, record, experiment, listen) else "failed"
+        except KeyboardInterrupt:
+            status = "cancelled"
+        finally:
+            experiment.finish(status, results(plan))
     finally:
-        experiment.finish(status, results(plan))
         record.finish(status)
     return Outcome(status, plan, record.record)
 

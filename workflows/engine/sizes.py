@@ -24,8 +24,7 @@ def sizes(plan: Plan) -> dict[str, dict[str, Any]]:
         images, bound = _images(plan, plan.stages[name].inputs[stage.dataset])
         found[name] = {"parameters": ", ".join(_count(counts.get(_id(e))) for e in _encoders(stage))}
         if images:
-            per_epoch = max(1, images // stage.train.batch_size)
-            steps = max(1, round(stage.train.epochs * per_epoch))
+            steps = stage.train.steps(images)
             found[name] |= {"steps": f"{bound}{steps:,}", "images_seen": f"{bound}{steps * min(stage.train.batch_size, images):,}"}
     return found
 

@@ -108,6 +108,7 @@ class StageRuns:
         with claim(job, lambda message: self.say(name, message, log), self.stop) as lock, ExitStack() as stack:
             left = self._left(job)
             if left is None:
+                self.experiment.reused(planned, self.plan.artifacts(planned))
                 self._state(name, "done", detail="made by another run meanwhile", ended=_now(), metrics=_metrics(self.plan.artifacts(planned)))
                 return "made by another run meanwhile"
             busy = f"waits for a free {slots.name} slot"
