@@ -12,7 +12,7 @@ quickstart: .venv/.installed
 test: unit slow
 
 unit: .venv/.installed
-	$(BIN)/pytest -q -m "not slow and not gpu" --durations=5
+	$(BIN)/pytest -q -m "not slow and not gpu" -n 2 --dist loadfile --durations=5
 
 slow: .venv/.installed
 	$(BIN)/pytest -q -m slow --durations=5
