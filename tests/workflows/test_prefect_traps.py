@@ -13,6 +13,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from PIL import Image
 
 from schemas.errors import UserError
 from schemas.pipeline import Pipeline
@@ -236,6 +237,21 @@ def test_a_deployment_refuses_wrong_parameters_and_runs_with_right_ones(url: str
     assert task_runs(url, run)["raw"]["state"]["type"] == "COMPLETED"
     (record,) = ledger.runs(tmp_path)
     assert (record["status"], record["params"], record["flow_run"]) == ("done", {"count": 5}, run["id"])
+
+
+def test_a_failed_run_of_a_deployment_is_run_again_and_reuses_what_was_made(url: str, tmp_path: Path) -> None:
+    late = "  late: {kind: ingest, source: {kind: folder, path: late}}\n  clean: {kind: curate, dataset: late, steps: [integrity]}\n"
+    (tmp_path / "p.yaml").write_text(TINY.format(name="again") + late)
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late/a.bmp").write_bytes(b"not an image")
+    name = deploy(tmp_path / "p.yaml", "local", workspace=tmp_path)
+    assert prefect(url, "deployment", "run", name, "--watch").returncode != 0
+    assert flow_runs(url, "again")[0]["state"]["type"] == "FAILED"
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "late/a.bmp")
+    assert prefect(url, "deployment", "run", name, "--watch").returncode == 0
+    latest, first = ledger.runs(tmp_path)
+    assert {n: s["status"] for n, s in first["stages"].items()} == {"raw": "done", "late": "done", "clean": "failed"}
+    assert {n: s["status"] for n, s in latest["stages"].items()} == {"raw": "reused", "late": "done", "clean": "done"}
 
 
 def test_a_cancelled_run_leaves_no_process_and_ends_as_cancelled(url: str, tmp_path: Path) -> None:

@@ -2,13 +2,19 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -178,3 +184,75 @@ def test_changed_data_is_refused_with_both_hashes(quickstart: Finished) -> None:
     assert version in done.stderr
     assert done.stderr.count(".dir") >= 2
     assert "Traceback" not in done.stderr
+
+
+def readme_block(containing: str) -> list[str]:
+    """Commands of the README's shell block that contains a word, without their comments."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    (block,) = [b for b in blocks if containing in b]
+    return [line.split("  #")[0].strip() for line in block.splitlines()]
+
+
+def test_the_commands_of_the_readme_work(quickstart: Finished) -> None:
+    commands = readme_block("sslflow methods")
+    assert len(commands) > 5
+    for command in commands:
+        done = sslflow(quickstart.workspace, *shlex.split(command)[1:])
+        assert done.returncode == 0, command + done.stdout + done.stderr
+
+
+def test_the_python_of_the_readme_works(quickstart: Finished) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    code = f"from pathlib import Path\nlist_of_image_paths = sorted(Path('data').rglob('*.bmp'))[:3]\n{block}\nassert features.shape == (3, student.dim)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=quickstart.workspace, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_path_to_a_deployment_in_the_readme_works_and_its_run_shows_in_mlflow(quickstart: Finished, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = {"PREFECT_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "DO_NOT_TRACK": "true"}
+    server = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_API_PORT": str(port), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    environment = {**os.environ, **home, **server, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    shutil.rmtree((quickstart.workspace / ".sslflow/latest/digits/report").resolve())  # so that there is something to do
+    before = tracked_executions(quickstart.workspace)
+    background = []
+    try:
+        for command in readme_block("prefect server start"):
+            line = shlex.split(command)
+            with (tmp_path / "output.txt").open("a") as output:
+                if line[-1] == "&":
+                    background.append(subprocess.Popen(line[:-1], cwd=quickstart.workspace, env=environment, stdout=output, stderr=output))
+                else:
+                    done = subprocess.run(line, cwd=quickstart.workspace, env=environment, stdout=output, stderr=output, check=False)
+                    assert done.returncode == 0, command + (tmp_path / "output.txt").read_text()
+            if "server start" in command:
+                wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 90)
+        wait_until(lambda: tracked_executions(quickstart.workspace) == [*before, "FINISHED"], 180)
+    finally:
+        for process in reversed(background):
+            process.terminate()
+            process.wait(30)
+    assert (quickstart.report / "report.html").exists()
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(urlopen(url, timeout=5).status == 200)
+    except OSError:
+        return False
+
+
+def wait_until(true: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(1)
+
+
+def tracked_executions(workspace: Path) -> list[str]:
+    """How each execution in the MLflow store ended, oldest first."""
+    query = "select status from runs where run_uuid not in (select run_uuid from tags where key = 'mlflow.parentRunId') order by start_time"
+    with sqlite3.connect(workspace / "mlflow.db") as store:
+        return [status for (status,) in store.execute(query)]
