@@ -10,7 +10,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -24,8 +23,6 @@ from workflows.engine.slots import Slots, host
 from workflows.engine.stage_runs import Listen, StageRuns
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from prefect import Task
     from prefect.client.schemas.objects import State
     from prefect.futures import PrefectFuture
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
     from workflows.engine.ledger import Run
     from workflows.engine.mlflow_tracker import Execution
     from workflows.engine.reuse import Plan, Planned
-
-_DRAIN = 60.0
 
 
 def check(plan: "Plan") -> None:
@@ -130,7 +125,7 @@ class _Flow:
             return
         if flow_run := state.state_details.flow_run_id:
             with suppress(Exception), get_client(sync_client=True) as client:
-                _drain(client, flow_run, len(self.stages.wanted))
+                servers.drain(client, flow_run, len(self.stages.wanted))
 
     def _note_loss(self) -> None:
         what = f"Prefect's server was lost; stages go on without it, the record in {self.stages.run.folder} is whole"
@@ -154,13 +149,13 @@ class _Flow:
                         del waiting[planned.name]
                         futures[planned.name] = self._submit(planned, futures)
                         futures[planned.name].add_done_callback(tell(planned.name))
-                    over.add(name := ended.get())
+                    over.add(name := _next(ended))
                     if name not in self.stages.status:
                         self._alone(name)
         except BaseException:
             self.stages.stop.set()
             while len(over) < len(futures):
-                over.add(ended.get())
+                over.add(_next(ended))
             raise
         if not self.lost:
             self._publish()
@@ -251,6 +246,13 @@ class _Flow:
             self.stages.say(self.stages.wanted[-1].name, f"Prefect took no result page ({type(error).__name__})", _log)
 
 
+def _next(ended: "queue.SimpleQueue[str]") -> str:
+    """The stage that ended next. Waits in short turns: a signal that comes just before a wait is only acted on after it."""
+    while True:
+        with suppress(queue.Empty):
+            return ended.get(timeout=0.2)
+
+
 def _task(planned: "Planned", title: str, work: "Callable[[], State[Any]]", mendable: Callable[[], bool] = lambda: False) -> "Task[[], Any]":
     """A task that does `work`, tried again as often as the stage's resources say while its error is mendable."""
     from prefect import Task
@@ -280,19 +282,3 @@ def _log(message: str) -> None:
 
 def _ignore(_message: str) -> None:
     pass
-
-
-def _drain(client: Any, flow_run: "UUID", tasks: int) -> None:
-    """Wait until the server knows how every task of the run ended: what is under way when it stops is lost."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    APILogWorker.drain_all(timeout=10)
-    EventsWorker.drain_all(timeout=10)
-    deadline = time.monotonic() + _DRAIN
-    while time.monotonic() < deadline:
-        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
-        if len(runs) >= tasks and all(r.state and r.state.is_final() for r in runs):
-            return
-        time.sleep(0.2)

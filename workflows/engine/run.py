@@ -130,6 +130,7 @@ def _execute(plan: Plan, file: Path, overrides: Sequence[str], params: Mapping[s
         record.stage(planned.name, status=state, kind=planned.stage.kind, reason=planned.reason, key=planned.key, outputs=planned.outputs)
     text = file.read_text(encoding="utf-8")
     (record.folder / "pipeline.yaml").write_text(text, encoding="utf-8")
+    listen(name, {"event": "note", "message": f"{len(plan.todo)} of {len(plan.stages)} stages to run; starting Prefect"})
     status: Literal["done", "failed", "cancelled"] = "failed"
     try:
         experiment = mlflow_tracker.Execution(

@@ -9,9 +9,11 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -21,9 +23,15 @@ from workflows.engine.services import TELEMETRY_OFF, Service, running, start
 from workflows.engine.services import stop as end
 from workflows.engine.slots import Slots
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+
 POOL = "local"
 _PORT = 4200
 _LEASE = 60.0
+_FLUSH = 60.0
 _LOOK_UP = 5.0
 _START = 120.0
 _URL = "PREFECT_API_URL"
@@ -248,3 +256,19 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def drain(client: "SyncPrefectClient", flow_run: "UUID", tasks: int) -> None:
+    """Wait until the server knows how every task of the run ended: what is under way when it stops is lost."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
+    deadline = time.monotonic() + _FLUSH
+    while time.monotonic() < deadline:
+        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
+        if len(runs) >= tasks and all(r.state and r.state.is_final() for r in runs):
+            return
+        time.sleep(0.2)
