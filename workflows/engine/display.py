@@ -131,6 +131,6 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 
 def console(*, to_stderr: bool = False) -> Console:
-    """The terminal, or a plain stream that is wide enough to not fold a line where there is none."""
+    """The terminal, or where there is none a plain stream that folds and cuts no line."""
     stream = sys.stderr if to_stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else 200, soft_wrap=not stream.isatty())
+    return Console(file=stream, width=None if stream.isatty() else 10_000, soft_wrap=not stream.isatty())

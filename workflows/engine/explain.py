@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.tree import Tree
 
 from schemas.artifacts import Artifact, Checkpoint, Dataset, read
 from schemas.catalog import Entry
+from schemas.stages import Stage
 from workflows.engine import lineage
 from workflows.engine.display import console, duration, result_table, state
 from workflows.engine.reuse import flatten
@@ -79,17 +81,18 @@ def print_artifact(workspace: Path, artifact: Artifact) -> None:
         branches[depth] = branches[depth - 1].add(label) if depth else Tree(label)
         for line in _facts(link):
             branches[depth].add(f"[dim]{escape(line)}[/]")
-    out.print(branches[0], soft_wrap=True, highlight=False)
+    out.print(branches[0], highlight=False)
     for run in lineage.runs_of(workspace, artifact.key)[:5]:
         out.print(f"run {run}", style="dim", highlight=False)
 
 
 def _facts(link: Artifact) -> list[str]:
-    config = {k: v for k, v in flatten(link.config) if k != "kind"}
-    told = ", ".join(f"{k}={v}" for k, v in list(config.items())[:12]) + (" ..." if len(config) > 12 else "")
-    facts = [told]
+    """What made a link of the chain: the config where it differs from the defaults, the images, the data and the code."""
+    stage = TypeAdapter(Stage).validate_python(link.config)
+    stated = dict(flatten(stage.model_dump(mode="json", exclude_defaults=True)))
+    facts = [", ".join(f"{path}={value}" for path, value in flatten(link.config) if path in stated or path.endswith(".kind"))]
     if isinstance(link, Dataset):
-        facts.append(f"{link.kept:,} of {link.rows:,} images kept, manifest sha256 {link.files['manifest.parquet'][:12]}")
+        facts.append(f"{link.kept:,} train images kept of {link.rows:,} images, manifest sha256 {link.files['manifest.parquet'][:12]}")
     if link.data_version:
         facts.append(f"data.version {link.data_version}")
     if commit := link.environment.get("git_commit"):
