@@ -15,7 +15,7 @@ unit: .venv/.installed
 	$(BIN)/pytest -q -m "not slow and not gpu" -n 2 --dist loadfile --durations=5
 
 slow: .venv/.installed
-	$(BIN)/pytest -q -m slow --durations=5
+	$(BIN)/pytest -q -m slow -n 2 --dist loadfile --durations=8
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -143,7 +143,7 @@ def _cards(story: Story) -> list[dict[str, Any]]:
     found = {(row.model, row.protocol): row for row in story.rows}
     scored = [p for p in story.titles if any(row.protocol == p and row.metric == "accuracy" for row in story.rows)]
     cards = []
-    for comparison in story.stage.compare:
+    for comparison in story.stage.compare if scored else ():
         trio = [comparison.alone, comparison.teacher, comparison.student]
         values = [found[name, p].value * 100 for name in trio for p in scored]
         low, high = max(0, math.floor(min(values) - 1)), 100

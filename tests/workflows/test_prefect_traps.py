@@ -188,7 +188,7 @@ def test_a_timeout_really_stops_the_work_and_is_not_tried_again(url: str, tmp_pa
 
 def test_the_strict_limit_is_held_and_what_was_made_is_shown_as_reused(url: str, tmp_path: Path) -> None:
     slots = len(flow.host(tmp_path).cpu.devices)
-    stages = {f"raw_{i}": scenes(4 + i) for i in range(slots + 1)}
+    stages = {f"raw_{i}": scenes(3000 + i) for i in range(slots + 1)}  # long enough to be seen side by side
     execution = Execution(tmp_path, "limited", stages)
     assert execution.execute()
     running = peak = 0

@@ -215,7 +215,8 @@ def test_the_path_to_a_deployment_in_the_readme_works_and_its_run_shows_in_mlflo
     home = {"PREFECT_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "DO_NOT_TRACK": "true"}
     server = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_API_PORT": str(port), "PREFECT_WORKER_QUERY_SECONDS": "2"}
     environment = {**os.environ, **home, **server, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    shutil.rmtree((quickstart.workspace / ".sslflow/latest/digits/report").resolve())  # so that there is something to do
+    planned = json.loads(sslflow(quickstart.workspace, "plan", FILE, "--json").stdout)["stages"]
+    shutil.rmtree(quickstart.workspace / ".sslflow/artifacts" / planned[-1]["key"])  # the report: so that there is something to do
     before = tracked_executions(quickstart.workspace)
     background = []
     try:
