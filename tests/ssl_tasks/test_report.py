@@ -214,3 +214,10 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     assert "Curation" not in page.text
     assert "git checkout" not in page.text
     assert "not under version control" in page.text
+
+
+def test_a_comparison_by_rank_alone_has_a_page_too(workspace: Path, world: dict[str, Artifact]) -> None:
+    inputs = {name: artifact.key for name, artifact in world.items() if name != "report"}
+    page = Page(done(evaluation(workspace, inputs, protocols=["rank"]))[""].path("report.html"))
+    assert "students.small" in page.text
+    assert ("div", {"class": "cards"}) not in page.tags
