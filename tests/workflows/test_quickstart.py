@@ -5,12 +5,14 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,7 +226,9 @@ def test_the_path_to_a_deployment_in_the_readme_works_and_its_run_shows_in_mlflo
             line = shlex.split(command)
             with (tmp_path / "output.txt").open("a") as output:
                 if line[-1] == "&":
-                    background.append(subprocess.Popen(line[:-1], cwd=quickstart.workspace, env=environment, stdout=output, stderr=output))
+                    background.append(
+                        subprocess.Popen(line[:-1], cwd=quickstart.workspace, env=environment, stdout=output, stderr=output, start_new_session=True)
+                    )
                 else:
                     done = subprocess.run(line, cwd=quickstart.workspace, env=environment, stdout=output, stderr=output, check=False)
                     assert done.returncode == 0, command + (tmp_path / "output.txt").read_text()
@@ -233,9 +237,17 @@ def test_the_path_to_a_deployment_in_the_readme_works_and_its_run_shows_in_mlflo
         wait_until(lambda: tracked_executions(quickstart.workspace) == [*before, "FINISHED"], 180)
     finally:
         for process in reversed(background):
-            process.terminate()
-            process.wait(30)
+            stop(process)
     assert (quickstart.report / "report.html").exists()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a Prefect process: one that inherited an ignored SIGINT does not end at the first SIGTERM, which it turns into that."""
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+            return
 
 
 def answers(url: str) -> bool:

@@ -107,7 +107,8 @@ def run(file: File, sets: Sets = [], start: Start = "", until: Until = "", force
     from workflows.engine.explain import outcome_json, print_outcome
     from workflows.engine.run import Selection, run_pipeline, unheard
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     out = console(to_stderr=as_json)
     live = Live(out)
     with _quiet_stdout() if as_json else nullcontext(), live:

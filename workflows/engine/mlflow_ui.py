@@ -100,7 +100,8 @@ def ui(workspace: Path, port: int = 5000, prefect: str = "", say: Callable[[str]
     free = _free_port(port)
     with tempfile.TemporaryFile("w+") as log:
         server = _start(uri, workspace, free, log)
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        # Ctrl-C too: a shell starts what it puts in the background with SIGINT ignored.
+        before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             _wait_until_it_answers(server, free, log)
             say(f"MLflow:  http://127.0.0.1:{free}   (Ctrl-C stops it)")
@@ -109,7 +110,8 @@ def ui(workspace: Path, port: int = 5000, prefect: str = "", say: Callable[[str]
         except KeyboardInterrupt:
             say("stopped")
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             _stop(server)
 
 
