@@ -15,7 +15,8 @@ unit: .venv/.installed
 	$(BIN)/pytest -q -m "not slow and not gpu" -n 2 --dist loadfile --durations=5
 
 slow: .venv/.installed
-	$(BIN)/pytest -q -m slow -n 2 --dist loadfile --durations=8
+	$(BIN)/pytest -q -m slow -n 2 --dist loadfile --durations=5 --ignore tests/workflows/test_quickstart.py
+	$(BIN)/pytest -q -m slow --durations=5 tests/workflows/test_quickstart.py  # alone, since it says how long it takes
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -18,24 +18,19 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from schemas.pipeline import Pipeline
-from workflows.engine import flow, ledger
+from workflows.engine import flow, ledger, mlflow_tracker
 from workflows.engine.reuse import make_plan
-
-class Untracked:
-    url = "none"
-    def stage(self, planned, job): return self
-    def reused(self, planned, artifacts): pass
-    def tag(self, name, value): pass
-    def follow(self, event): pass
-    def end(self, status, artifacts, error=""): pass
 
 pipeline = Pipeline.model_validate({"name": "tiny", "stages": json.loads(sys.argv[1])})
 plan = make_plan(pipeline, Path.cwd(), {name: "stamp" for name in pipeline.stages})
 run = ledger.Run(Path.cwd(), "tiny")
+tracked = mlflow_tracker.Execution(Path.cwd(), pipeline, "", {}, "", run.id, run.folder / "spool.jsonl")
 try:
-    ok = flow.execute(plan, run, Untracked(), lambda stage, event: print(json.dumps({"stage": stage, **event}), flush=True))
+    ok = flow.execute(plan, run, tracked, lambda stage, event: print(json.dumps({"stage": stage, **event}), flush=True))
 except KeyboardInterrupt:
+    tracked.finish("cancelled", {})
     sys.exit(130)
+tracked.finish("done" if ok else "failed", {})
 sys.exit(0 if ok else 1)
 """
 LONG = {"kind": "ingest", "source": {"kind": "scenes", "count": 200_000, "size": 64}}

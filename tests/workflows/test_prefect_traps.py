@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from PIL import Image
 
 from schemas.errors import UserError
 from schemas.pipeline import Pipeline
-from workflows.engine import flow, ledger, servers
+from workflows.engine import flow, ledger, mlflow_tracker, servers
 from workflows.engine.deploy import deploy
 from workflows.engine.reuse import make_plan
 
@@ -89,30 +90,6 @@ def workers_of(workspace: Path) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
-class Tracked:
-    """Stands where the MLflow run does; these tests are not about it."""
-
-    url = "none"
-
-    def __init__(self) -> None:
-        self.ends: list[str] = []
-
-    def stage(self, _planned: Any, _job: Any) -> "Tracked":
-        return self
-
-    def reused(self, planned: Any, artifacts: Any) -> None:
-        pass
-
-    def tag(self, name: str, value: str) -> None:
-        pass
-
-    def follow(self, event: Any) -> None:
-        pass
-
-    def end(self, status: str, _artifacts: Any, _error: str = "") -> None:
-        self.ends.append(status)
-
-
 class Execution:
     """One run of stages, in this process."""
 
@@ -120,11 +97,16 @@ class Execution:
         self.pipeline = Pipeline.model_validate({"name": name, "stages": stages, "params": params or {}})
         self.plan = make_plan(self.pipeline, workspace, dict.fromkeys(stages, "stamp"))
         self.run = ledger.Run(workspace, name)
-        self.tracked = Tracked()
+        self.tracked = mlflow_tracker.Execution(workspace, self.pipeline, "", {}, "", self.run.id, self.run.folder / "spool.jsonl")
         self.events: list[tuple[str, dict[str, Any]]] = []
 
     def execute(self) -> bool:
-        return flow.execute(self.plan, self.run, self.tracked, lambda stage, event: self.events.append((stage, event)))  # type: ignore[arg-type]  # a stand-in
+        made = False
+        try:
+            made = flow.execute(self.plan, self.run, self.tracked, lambda stage, event: self.events.append((stage, event)))
+        finally:
+            self.tracked.finish("done" if made else "failed", {})
+        return made
 
     def states(self) -> list[tuple[str, str]]:
         return [(stage, event["status"]) for stage, event in self.events if event["event"] == "state"]
@@ -167,7 +149,9 @@ def test_a_stage_that_is_killed_is_tried_again_and_shows_as_made(url: str, tmp_p
     killer.start()
     assert execution.execute()
     killer.join()
-    assert execution.tracked.ends == ["failed", "done"]
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        tracked = "select status, value from runs join tags using (run_uuid) where name = 'raw' and key = 'sslflow.attempt'"
+        assert store.execute(tracked).fetchall() == [("FINISHED", "2")]
     said = [event["message"] for _, event in execution.events if event["event"] == "note"]
     assert any("killed by SIGKILL (out of memory?)" in message and "try 2 of 3 in 1 s" in message for message in said)
     task = task_runs(url, flow_runs(url, "killed")[0])["raw"]
