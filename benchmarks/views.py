@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from schemas.views import Views
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import MEAN_STD, augment
 
 BATCH = 256
@@ -77,7 +78,7 @@ def main() -> None:
 
     def ours() -> None:
         for start in range(0, len(images), BATCH):
-            augment(config, torch.from_numpy(images[start : start + BATCH]), options.size, generator)
+            augment(config, torch.from_numpy(images[start : start + BATCH]), options.size, Draw(generator, BATCH))
 
     loader = DataLoader(PerImage(images, options.size), BATCH, num_workers=options.workers, persistent_workers=options.workers > 0)
 

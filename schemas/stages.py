@@ -66,8 +66,10 @@ class Pretrain(StageBase):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _crops_fit(self) -> Self:
+    def _encoder_fits(self) -> Self:
         _check_crops(self.method.views, self.encoder)
+        if self.method.masks_patches and not self.encoder.is_vit:
+            raise Unfit(f"{self.method.kind} masks patches, and '{self.encoder.name}' has none: take a ViT, such as vit_small_patch16_224", "encoder.name")
         return self
 
 

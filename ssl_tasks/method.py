@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
+
+from ssl_tasks.data.draw import Draw
 
 Terms = dict[str, Tensor]
 """Named scalar loss terms, already weighted: the loop minimises their sum and records each."""
@@ -18,15 +19,16 @@ class Method(nn.Module, ABC):
     """
 
     @abstractmethod
-    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
         """Augmented views of a batch.
 
         Args:
-            images: uint8, (B, C, S, S), on the device that trains.
-            generator: the only source of randomness, on the same device.
+            images: uint8, (B, C, S, S), this process's share of the batch, on the device that trains.
+            draw: the only source of randomness, on the same device.
 
         Returns:
-            One float tensor a view, (B, C, H, W), normalised: global crops first.
+            One float tensor a view, (B, C, H, W), normalised: global crops first. A method that masks patches adds its masks
+            behind them. Whatever is returned has a row an image.
         """
 
     @abstractmethod

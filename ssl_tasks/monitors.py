@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from schemas.errors import UserError
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.data.views import MEAN_STD
+from ssl_tasks.measures import alignment, effective_rank, nearest_neighbours, uniformity
 from ssl_tasks.method import Method
 from ssl_tasks.nn.features import prepare
 
@@ -53,7 +54,7 @@ class Look:
         towards 1; `centred_rank` is the same around the mean. `knn`: accuracy of the majority of 5 nearest neighbours.
         """
         encoder: Any = method.exported()
-        first, second = (method.views(self.images[:VIEWED], self.generator.manual_seed(seed_of(self.seed, "look", i))) for i in (0, 1))
+        first, second = (self._views(method, i) for i in (0, 1))
         size = encoder.config.image_size
         prepared = prepare(self.images, size, *MEAN_STD[self.images.shape[1]])
         features = torch.cat([encoder(batch).float() for batch in torch.split(prepared, VIEWED)])
@@ -71,6 +72,10 @@ class Look:
         }
         return seen if self.labels is None else {**seen, "knn": nearest_neighbours(features, self.labels)}
 
+    def _views(self, method: Method, number: int) -> list[Tensor]:
+        viewed = self.images[:VIEWED]
+        return method.views(viewed, Draw(self.generator.manual_seed(seed_of(self.seed, "look", number)), len(viewed)))
+
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
@@ -82,34 +87,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes.items():
             part.training = mode
-
-
-def effective_rank(features: Tensor) -> float:
-    """RankMe: exp of the entropy of the singular values of (N, D) features over their sum. https://arxiv.org/abs/2210.02885, eq. 1"""
-    values = torch.linalg.svdvals(features.double())
-    shares = values / values.sum().clamp(min=1e-7) + 1e-7
-    return torch.exp(-(shares * shares.log()).sum()).item()
-
-
-def alignment(first: Tensor, second: Tensor) -> float:
-    """Mean squared distance of two views' L2-normalised features (N, D): 0 is best. https://arxiv.org/abs/2005.10242, eq. 4"""
-    return (normalize(first) - normalize(second)).square().sum(dim=1).mean().item()
-
-
-def uniformity(features: Tensor) -> float:
-    """Log of the mean Gaussian potential of pairs of L2-normalised features (N, D): 0 where all are one point, lower is more even.
-
-    https://arxiv.org/abs/2005.10242, eq. 5
-    """
-    return torch.pdist(normalize(features)).square().mul(-2).exp().mean().log().item()
-
-
-def nearest_neighbours(features: Tensor, labels: Tensor, k: int = 5) -> float:
-    """Share of (N, D) features whose label is the most frequent one of their `k` nearest others by cosine."""
-    unit = normalize(features)
-    similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
-    votes = labels[similarity.topk(min(k, len(labels) - 1)).indices]
-    return (votes.mode(dim=1).values == labels).float().mean().item()
 
 
 def collapse(looks: Sequence[dict[str, float]]) -> str | None:

@@ -27,6 +27,6 @@ def pretrain(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     method = methods.build(stage.method, encoder)
     training = Training(job, stage, stage.encoder, {"parameters": parameters(encoder)}, tracker)
     learner = fit(method, training.images, stage.train, **training.fitting(tracker))
-    sealed = training.seal(learner, "encoder" if method.exported() is encoder else "teacher encoder")
+    sealed = training.seal(learner, stage.method.exports)
     distributed.stop()
     return sealed

@@ -22,12 +22,13 @@ from torch import Tensor
 from schemas.errors import UserError
 from schemas.training import Train
 from ssl_tasks import distributed
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import Batches, seed_of
 from ssl_tasks.learner import Learner, Look
 from ssl_tasks.method import Method
 from ssl_tasks.tracking import Tracker
 
-Views = Callable[[Tensor, torch.Generator], list[Tensor]]
+Views = Callable[[Tensor, Draw], list[Tensor]]
 CURVE_POINTS = 200
 SHOWN_EVERY = 0.5
 """Seconds between two signs of life."""
@@ -100,9 +101,10 @@ def fit_together(
     with Interrupts() as interrupts:
         for step, batch in batches(start, steps, ahead=device.type == "cuda"):
             generator.manual_seed(seed_of(seed, "views", step))
-            with torch.no_grad(), learners[0].autocast():
-                inputs: tuple[Any, ...] = (_share(views or learners[0].method.views, batch, generator),)
-                inputs = inputs if targets is None else (*inputs, targets(*inputs))
+            with torch.no_grad():
+                inputs: tuple[Any, ...] = ((views or learners[0].method.views)(batch, Draw(generator, batches.size, batches.own)),)
+                with learners[0].autocast():
+                    inputs = inputs if targets is None else (*inputs, targets(*inputs))
             # A learner that is ahead, because the others' checkpoints were older, waits for them.
             active = [learner for learner in learners if learner.done == step and not learner.failure]
             for learner in active:
@@ -142,13 +144,6 @@ def _batch_size(wanted: int, images: int, tracker: Tracker) -> int:
     if images < wanted:
         tracker.note(f"only {images} images for a train.batch_size of {wanted}: every step trains on all of them")
     return min(wanted, images // world * world)
-
-
-def _share(views: Views, batch: Tensor, generator: torch.Generator) -> list[Tensor]:
-    """Views of this rank's share of a batch: every rank draws those of the whole batch, as one process would, and keeps its own."""
-    share = len(batch) // distributed.world_size()
-    with torch.autocast(batch.device.type, enabled=False):
-        return [view[distributed.rank() * share :][:share] for view in views(batch, generator)]
 
 
 @contextmanager

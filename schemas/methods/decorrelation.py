@@ -4,16 +4,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from schemas.spec import Spec
+from schemas.methods.spec import MethodSpec
 from schemas.views import Views, exactly_two
 
 Weight = Annotated[float, Field(ge=0)]
 
 
-class VICReg(Spec):
+class VICReg(MethodSpec):
     """Two views embed alike (invariance), every dimension keeps its spread (variance), no two say the same (covariance)."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2105.04906"
+    family = "decorrelation"
+    year = 2021
+    exports = "encoder"
+    smallest_batch = 128
     kind: Literal["vicreg"] = "vicreg"
     invariance: Weight = Field(25.0, description="weight of the invariance term")
     variance: Weight = Field(25.0, description="weight of the variance term; 0 collapses")

@@ -4,16 +4,20 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from schemas.spec import Spec, Unfit
+from schemas.methods.spec import MethodSpec
+from schemas.spec import Unfit
 from schemas.views import Views, two_or_more
 
 Momentum = Annotated[float, Field(ge=0, le=1)]
 
 
-class DINO(Spec):
+class DINO(MethodSpec):
     """The student predicts, from any crop, the centred and sharpened output of an EMA teacher on the global crops."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2104.14294"
+    family = "self-distillation"
+    year = 2021
+    exports = "teacher encoder"
     kind: Literal["dino"] = "dino"
     prototypes: PositiveInt = Field(65536, description="K, the dimension of the head's output")
     hidden: PositiveInt = Field(2048, description="width of the head's hidden layers")

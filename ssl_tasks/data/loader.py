@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssl_tasks.distributed import rank, world_size
+
 
 def seed_of(*parts: int | str) -> int:
     """A seed that follows from all of `parts` and from nothing else: 63 bits, unrelated for unequal parts."""
@@ -24,23 +26,26 @@ class Batches:
 
     Attributes:
         size: images a step over all ranks.
+        own: which of a step's images are this rank's.
         per_epoch: steps an epoch.
     """
 
     def __init__(self, images: NDArray[np.uint8], batch_size: int, seed: int, device: torch.device) -> None:
         self.images, self.seed, self.device = images, seed, device
         self.size = min(batch_size, len(images))
+        share = self.size // world_size()
+        self.own = slice(rank() * share, (rank() + 1) * share)
         self.per_epoch = len(images) // self.size
         self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """Rows of the store that step `step` trains on, rising, so that a disk is read in order."""
+        """Rows of the store that all ranks train on in step `step`, rising, so that a disk is read in order."""
         epoch, batch = divmod(step, self.per_epoch)
         return np.sort(self._permutation(epoch)[batch * self.size : (batch + 1) * self.size])
 
     def read(self, step: int) -> Tensor:
-        """The images of a step, uint8 (B, C, S, S), on the device."""
-        batch = torch.from_numpy(self.images[self.rows(step)])
+        """This rank's images of a step, uint8 (B, C, S, S), on the device."""
+        batch = torch.from_numpy(self.images[self.rows(step)[self.own]])
         return batch.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else batch
 
     def __call__(self, start: int, stop: int, ahead: bool) -> Iterator[tuple[int, Tensor]]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from schemas.views import Views
+from ssl_tasks.data.draw import Draw
 
 MEAN_STD: dict[int, tuple[list[float], list[float]]] = {
     1: ([0.5], [0.5]),
@@ -30,19 +31,19 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
-def augment(config: Views, images: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
+def augment(config: Views, images: Tensor, size: int, draw: Draw) -> list[Tensor]:
     """Views of a batch: `count` global crops of side `size`, then `local_count` of side `local_size`.
 
     Args:
         images: uint8, (B, C, S, S) with 1 or 3 channels, of any S.
-        generator: the only source of randomness, on the images' device.
+        draw: the only source of randomness, on the images' device.
 
     Returns:
         One float32 tensor (B, C, side, side) a view, normalised by `MEAN_STD`.
     """
     pixels = images.float() / 255
-    views = [_view(config, pixels, size, config.scale, generator) for _ in range(config.count)]
-    return views + [_view(config, pixels, config.local_size or size, config.local_scale, generator) for _ in range(config.local_count)]
+    views = [_view(config, pixels, size, config.scale, draw) for _ in range(config.count)]
+    return views + [_view(config, pixels, config.local_size or size, config.local_scale, draw) for _ in range(config.local_count)]
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -58,8 +59,7 @@ def resized(views: Tensor, size: int) -> Tensor:
     return interpolate(views, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def _view(config: Views, pixels: Tensor, size: int, scale: tuple[float, float], generator: torch.Generator) -> Tensor:
-    draw = Draw(len(pixels), generator)
+def _view(config: Views, pixels: Tensor, size: int, scale: tuple[float, float], draw: Draw) -> Tensor:
     x = crop(pixels, *random_boxes(draw, pixels.shape[-1], scale, config.ratio), size, draw.chance(config.flip), _sigma(config, size, draw))
     if config.rotation or config.shear:
         x = turned(x, draw.uniform(-config.rotation, config.rotation), draw.uniform(-config.shear, config.shear))
@@ -68,24 +68,8 @@ def _view(config: Views, pixels: Tensor, size: int, scale: tuple[float, float], 
     if config.solarize:
         x = torch.where(draw.chance(config.solarize).view(-1, 1, 1, 1) & (x >= 0.5), 1 - x, x)
     if config.noise:
-        x = x + config.noise * torch.randn(x.shape, generator=generator, device=x.device)
+        x = x + config.noise * draw.normals(*x.shape[1:])
     return normalise(x)
-
-
-class Draw:
-    """Random numbers, one a sample, all from one generator."""
-
-    def __init__(self, samples: int, generator: torch.Generator) -> None:
-        self.samples = samples
-        self.generator = generator
-
-    def uniform(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
-        """Numbers (B,) between `low` and `high`."""
-        return low + (high - low) * torch.rand(self.samples, generator=self.generator, device=self.generator.device)
-
-    def chance(self, probability: float) -> Tensor:
-        """Booleans (B,), true with `probability`."""
-        return self.uniform() < probability
 
 
 def random_boxes(draw: Draw, side: int, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.views import Views
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import augment, resized
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -22,8 +23,8 @@ class Distiller(Method):
         self.student = student
         self._views = views
 
-    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        return augment(self._views, images, self.student.config.image_size, generator)
+    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
+        return augment(self._views, images, self.student.config.image_size, draw)
 
     @abstractmethod
     def forward(self, views: list[Tensor], targets: Tensor, progress: float) -> Terms:  # type: ignore[override]  # the loop hands targets to distillers only

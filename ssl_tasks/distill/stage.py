@@ -10,6 +10,7 @@ from schemas.job import Job
 from schemas.stages import Distill
 from ssl_tasks import distributed
 from ssl_tasks.checkpoints import load_encoder
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.data.views import augment, resized
 from ssl_tasks.distill.distiller import Distiller
@@ -53,8 +54,8 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     teacher.to(training.device)
     size = teacher.config.image_size
 
-    def views(images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        return augment(stage.method.views, images, size, generator)
+    def views(images: Tensor, draw: Draw) -> list[Tensor]:
+        return augment(stage.method.views, images, size, draw)
 
     def targets(views: list[Tensor]) -> Tensor:
         features: Tensor = teacher(torch.cat([resized(view, size) for view in views]))

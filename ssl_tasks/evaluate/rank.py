@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ssl_tasks.evaluate.knn import Floats
-from ssl_tasks.monitors import effective_rank
+from ssl_tasks.measures import effective_rank
 
 
 def rank(features: Floats, samples: int, seed: int) -> float:

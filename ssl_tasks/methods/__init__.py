@@ -1,19 +1,23 @@
-"""Pretraining methods: one file a paper, none importing another."""
+"""Pretraining methods: one file a paper in its family's folder, none importing another."""
+
+from typing import Any
 
 from schemas import methods as configs
 from ssl_tasks.method import Method
-from ssl_tasks.methods.dino import DINO
-from ssl_tasks.methods.simclr import SimCLR
-from ssl_tasks.methods.vicreg import VICReg
+from ssl_tasks.methods.contrastive.simclr import SimCLR
+from ssl_tasks.methods.decorrelation.vicreg import VICReg
+from ssl_tasks.methods.self_distillation.dino import DINO
 from ssl_tasks.nn.encoder import TimmEncoder
+
+METHODS: dict[type[configs.MethodSpec], Any] = {
+    configs.SimCLR: SimCLR,
+    configs.VICReg: VICReg,
+    configs.DINO: DINO,
+}
+"""The method behind each config."""
 
 
 def build(config: configs.Method, encoder: TimmEncoder) -> Method:
     """The method that a config describes, around an encoder that it trains."""
-    match config:
-        case configs.SimCLR():
-            return SimCLR(config, encoder)
-        case configs.VICReg():
-            return VICReg(config, encoder)
-        case configs.DINO():
-            return DINO(config, encoder)
+    method: Method = METHODS[type(config)](config, encoder)
+    return method

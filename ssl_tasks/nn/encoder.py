@@ -1,5 +1,6 @@
 """TimmEncoder: any timm backbone behind one face: pooled features, tokens, and their dimension."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from schemas.encoders import Encoder
 from schemas.errors import UserError, did_you_mean
+from ssl_tasks.nn import vit
+from ssl_tasks.nn.vit import Features
 
 _STEM_STRIDE = {"cifar": 1, "half": 2}
 
@@ -33,6 +36,11 @@ class TimmEncoder(nn.Module):
         self.backbone = backbone
         self.dim: int = getattr(backbone, "head_hidden_size", None) or backbone.num_features
 
+    @property
+    def width(self) -> int:
+        """Length of a patch's or place's feature."""
+        return int(self.backbone.num_features)
+
     def forward(self, images: Tensor) -> Tensor:
         """Pooled features (B, dim) of normalised images (B, C, H, W): CLS token of a ViT, global average of a ConvNet.
 
@@ -41,15 +49,57 @@ class TimmEncoder(nn.Module):
         pooled: Tensor = self.backbone(images)
         return pooled
 
-    def tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features (B, dim), and one feature a patch or place, row by row: (B, N, width of the last block)."""
-        features: Tensor = self.backbone.forward_features(images)
+    def tokens(self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> Features:
+        """Pooled features (B, dim), and one feature a patch or place, row by row: (B, N, width of the last block).
+
+        Args:
+            mask: (B, N), true where a patch is replaced by `mask_token` (width,); ViTs only.
+        """
+        return self.multi_crop([images], [mask], mask_token)[0]
+
+    def multi_crop(self, crops: list[Tensor], masks: Sequence[Tensor | None] = (), mask_token: Tensor | None = None) -> list[Features]:
+        """Features of crops (B_i, C, S_i, S_i) of any sizes, in their order; those of equal size are best joined beforehand.
+
+        Args:
+            masks: (B_i, N_i) or None a crop, true where a patch is replaced by `mask_token` (width,); none masked where empty. ViTs only.
+        """
+        if not self.is_vit:
+            assert not any(mask is not None for mask in masks), "only a ViT's patches can be masked"
+            return [self._features(self.backbone.forward_features(crop)) for crop in crops]
+        given = masks or [None] * len(crops)
+        sequences = [vit.embed(self.backbone, crop, mask, mask_token) for crop, mask in zip(crops, given, strict=True)]
+        return [self._features(tokens) for tokens in vit.through_blocks(self.backbone, sequences)]
+
+    def visible(self, images: Tensor, kept: Tensor) -> Tensor:
+        """Tokens (B, prefix_tokens + n, width) of an image of which only some patches go in: prefix tokens first, then those patches.
+
+        Args:
+            kept: (B, n), numbers of the patches that go in. ViTs only.
+        """
+        tokens = vit.embed(self.backbone, images, kept=kept)
+        return vit.through_blocks(self.backbone, [tokens])[0]
+
+    @property
+    def is_vit(self) -> bool:
+        """Whether it has patch tokens that can be masked and dropped."""
+        return vit.is_vit(self.backbone)
+
+    @property
+    def prefix_tokens(self) -> int:
+        """How many tokens come before the patches: CLS and registers."""
+        return getattr(self.backbone, "num_prefix_tokens", 0)
+
+    def grid(self, size: int) -> int:
+        """Patches along a side of a crop of `size`; ViTs only."""
+        return size // int(self.backbone.patch_embed.patch_size[0])
+
+    def _features(self, features: Tensor) -> Features:
         pooled: Tensor = self.backbone.forward_head(features, pre_logits=True)
         if features.ndim == 3:
-            return pooled, features[:, getattr(self.backbone, "num_prefix_tokens", 0) :]
+            return Features(pooled, features[:, self.prefix_tokens :])
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
-            return pooled, features.flatten(1, 2)
-        return pooled, features.flatten(2).transpose(1, 2)
+            return Features(pooled, features.flatten(1, 2))
+        return Features(pooled, features.flatten(2).transpose(1, 2))
 
 
 def parameters(module: nn.Module) -> int:

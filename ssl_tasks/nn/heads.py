@@ -6,22 +6,24 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 
-def mlp(*widths: int, last_norm: bool = False, last_bias: bool = False) -> nn.Sequential:
+def mlp(*widths: int, norm: bool = True, last_norm: bool = False, last_affine: bool = True, last_bias: bool = False) -> nn.Sequential:
     """Linear layers with batch norm and ReLU between them.
 
     Args:
         widths: of the input, each hidden layer, and the output.
+        norm: whether batch norm follows the hidden layers; without it they have a bias.
         last_norm: whether batch norm follows the last layer too.
-        last_bias: whether the last layer has a bias; the others need none before their batch norm.
+        last_affine: whether that last batch norm has a gain and a bias.
+        last_bias: whether the last linear layer has a bias; before a batch norm none is needed.
     """
     layers: list[nn.Module] = []
     last = len(widths) - 2
     for i, (before, after) in enumerate(pairwise(widths)):
-        layers.append(nn.Linear(before, after, bias=last_bias and i == last))
+        layers.append(nn.Linear(before, after, bias=last_bias if i == last else not norm))
         if i < last:
-            layers += [nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+            layers += [nn.BatchNorm1d(after)] * norm + [nn.ReLU(inplace=True)]
     if last_norm:
-        layers.append(nn.BatchNorm1d(widths[-1]))
+        layers.append(nn.BatchNorm1d(widths[-1], affine=last_affine))
     return nn.Sequential(*layers)
 
 

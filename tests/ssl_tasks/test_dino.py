@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from schemas.encoders import Encoder
 from schemas.methods import DINO as DINOConfig
 from schemas.views import Views
-from ssl_tasks.methods.dino import DINO
+from ssl_tasks.methods.self_distillation.dino import DINO
 from ssl_tasks.nn.ema import Teacher
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.heads import PrototypeHead

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from schemas import methods as configs
 from schemas.errors import Collapse, UserError
 from schemas.training import AdamW, Train
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.learner import Learner
+from ssl_tasks.measures import alignment, effective_rank, nearest_neighbours, uniformity
 from ssl_tasks.method import Method
-from ssl_tasks.monitors import Look, alignment, collapse, effective_rank, evaluating, nearest_neighbours, uniformity
+from ssl_tasks.monitors import Look, collapse, evaluating
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.train import fit
 
@@ -83,7 +85,7 @@ def test_a_look_reports_what_it_should_about_a_method() -> None:
         seen = Look(images, labels, 0, "cpu")(method)
     assert set(seen) == {
         *("std", "relative_std", "effective_rank", "centred_rank", "alignment", "uniformity", "knn"),
-        *("teacher_entropy", "mean_entropy", "teacher_student_kl"),
+        *("teacher_entropy", "mean_entropy", "prototypes_used", "teacher_student_kl"),
     }
     assert all(math.isfinite(value) for value in seen.values())
     assert 0.5 < seen["knn"] <= 1
@@ -195,7 +197,7 @@ def test_an_encoder_that_says_the_same_of_every_image_is_stopped(tmp_path: Path)
             super().__init__()
             self.encoder = Constant(CONV)
 
-        def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
             return [images.float()]
 
         def forward(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:

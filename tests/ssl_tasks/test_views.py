@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
 from schemas.views import Views
-from ssl_tasks.data.views import LUMA, MEAN_STD, Draw, augment, crop, normalise, random_boxes, recoloured, resampling, resized, turned
+from ssl_tasks.data.draw import Draw
+from ssl_tasks.data.views import LUMA, MEAN_STD, augment, crop, normalise, random_boxes, recoloured, resampling, resized, turned
 
 PLAIN = Views(flip=0, jitter=0, grey=0, blur=0)
 """Crops alone."""
@@ -24,7 +25,7 @@ def pictures(count: int = 4, channels: int = 3, side: int = 20) -> Tensor:
 
 
 def changed(view: Views, images: Tensor, size: int = 16, seed: int = 0) -> list[Tensor]:
-    return augment(view, images, size, seeded(seed))
+    return augment(view, images, size, Draw(seeded(seed), len(images)))
 
 
 def unnormalised(view: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def test_rows_of_a_resampling_matrix_sum_to_one_and_read_nothing_outside_the_box
 
 
 def test_boxes_keep_to_their_shares_of_the_area_and_to_their_ratios() -> None:
-    left, top, width, height = random_boxes(Draw(20_000, seeded()), 20, (0.08, 1.0), (3 / 4, 4 / 3))
+    left, top, width, height = random_boxes(Draw(seeded(), 20_000), 20, (0.08, 1.0), (3 / 4, 4 / 3))
     share, ratio = width * height / 400, width / height
     assert_allclose([share.min(), share.max(), share.mean()], [0.08, 1.0, 0.54], atol=0.01)
     assert_allclose([ratio.min(), ratio.max()], [3 / 4, 4 / 3], atol=0.01)
@@ -72,7 +73,7 @@ def test_boxes_keep_to_their_shares_of_the_area_and_to_their_ratios() -> None:
 
 
 def test_a_box_of_the_whole_image_is_the_whole_image_whatever_the_ratio() -> None:
-    _, _, width, height = random_boxes(Draw(100, seeded()), 20, (1.0, 1.0), (3 / 4, 4 / 3))
+    _, _, width, height = random_boxes(Draw(seeded(), 100), 20, (1.0, 1.0), (3 / 4, 4 / 3))
     assert_allclose(width, torch.full((100,), 20.0), rtol=1e-5)
     assert_allclose(height, torch.full((100,), 20.0), rtol=1e-5)
 
@@ -90,7 +91,7 @@ def test_blur_shrinks_with_the_crop() -> None:
     for size in (224, 32):
         images = pictures(8, 1, size)
         whole = Views(count=1, scale=(1, 1), flip=0, jitter=0, grey=0, blur=1)
-        sharpness[size] = float(augment(whole, images, size, seeded())[0].std() / normalise(images / 255).std())
+        sharpness[size] = float(augment(whole, images, size, Draw(seeded(), len(images)))[0].std() / normalise(images / 255).std())
     assert sharpness[224] < 0.6
     assert sharpness[32] > 0.99
 
@@ -156,16 +157,16 @@ def test_one_channel_knows_brightness_and_contrast_as_colours_do(mild: Tensor) -
 def test_every_sample_is_jittered_by_factors_of_its_own() -> None:
     images = pictures(1).repeat(32, 1, 1, 1)
     view = Views(count=1, scale=(1, 1), flip=0, jitter=1, grey=0, blur=0)
-    views = augment(view, images, 20, seeded())[0]
+    views = augment(view, images, 20, Draw(seeded(), len(images)))[0]
     assert len({tuple(v.mean((1, 2)).tolist()) for v in views}) == 32
 
 
 def test_probabilities_are_shares_of_the_samples() -> None:
     images = pictures(1, 3, 8).repeat(4000, 1, 1, 1)
     still = Views(count=1, scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grey=0, blur=0)
-    plain = augment(still, images, 8, seeded())[0]
+    plain = augment(still, images, 8, Draw(seeded(), len(images)))[0]
     for name in ("flip", "jitter", "grey", "solarize"):
-        view = augment(Views(**{**still.model_dump(), name: 0.3}), images, 8, seeded())[0]
+        view = augment(Views(**{**still.model_dump(), name: 0.3}), images, 8, Draw(seeded(), len(images)))[0]
         touched = ((view - plain).abs().amax((1, 2, 3)) > 1e-3).float().mean()
         assert_allclose(touched, 0.3, atol=0.03, err_msg=name)
 
@@ -173,13 +174,13 @@ def test_probabilities_are_shares_of_the_samples() -> None:
 def test_solarize_inverts_the_bright_half() -> None:
     images = pictures(2)
     view = Views(**{**PLAIN.model_dump(), "scale": (1, 1), "solarize": 1.0, "count": 1})
-    assert_allclose(unnormalised(augment(view, images, 20, seeded())[0]), reference.solarize(images / 255, 0.5), atol=1e-5)
+    assert_allclose(unnormalised(augment(view, images, 20, Draw(seeded(), len(images)))[0]), reference.solarize(images / 255, 0.5), atol=1e-5)
 
 
 def test_noise_has_the_stated_standard_deviation() -> None:
     images = torch.full((50, 1, 16, 16), 128, dtype=torch.uint8)
     view = Views(**{**PLAIN.model_dump(), "noise": 0.1, "count": 1})
-    assert_allclose(unnormalised(augment(view, images, 16, seeded())[0]).std(), 0.1, rtol=0.05)
+    assert_allclose(unnormalised(augment(view, images, 16, Draw(seeded(), len(images)))[0]).std(), 0.1, rtol=0.05)
 
 
 # The whole
@@ -213,7 +214,7 @@ def test_the_global_random_state_plays_no_part() -> None:
 
 def test_pixels_are_normalised_by_their_channels() -> None:
     white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
-    view = augment(PLAIN, white, 8, seeded())[0]
+    view = augment(PLAIN, white, 8, Draw(seeded(), len(white)))[0]
     assert_allclose(view[0, :, 0, 0], [(1 - m) / s for m, s in zip(*MEAN_STD[3], strict=True)], rtol=1e-5)
 
 

@@ -18,6 +18,7 @@ from schemas.encoders import Encoder
 from schemas.training import AdamW, Train
 from schemas.views import Views
 from ssl_tasks import distributed, methods
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.learner import Learner
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -72,7 +73,7 @@ class Brightness(Method):
         self.spoil_at = spoil_at
         self.calls: list[tuple[str, float]] = []
 
-    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
         return [images.float().flatten(1) / 255]
 
     def forward(self, views: list[Tensor], progress: float) -> Terms:

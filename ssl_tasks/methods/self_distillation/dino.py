@@ -13,16 +13,17 @@ Differs from the paper:
 - Augmentations are those of `ssl_tasks.data.views`, the same for every global crop.
 """
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from schemas.methods import DINO as DINOConfig
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import augment
 from ssl_tasks.distributed import mean
 from ssl_tasks.losses.self_distillation import center_and_sharpen, dino
+from ssl_tasks.measures import distribution, entropy
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.nn.ema import Teacher
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -43,8 +44,8 @@ class DINO(Method):
         self.teacher_encoder, self.teacher_head = Teacher(self.encoder), Teacher(self.head)
         self.register_buffer("center", torch.zeros(config.prototypes))
 
-    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        return augment(self.config.views, images, self.encoder.config.image_size, generator)
+    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
+        return augment(self.config.views, images, self.encoder.config.image_size, draw)
 
     def forward(self, views: list[Tensor], progress: float) -> Terms:
         global_views = views[: self.config.views.count]
@@ -70,21 +71,14 @@ class DINO(Method):
 
     @torch.no_grad()
     def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
-        """How the teacher's distribution stands, at its final temperature.
-
-        `teacher_entropy` and `mean_entropy` are over ln K. The first near 1: collapsed to uniform. The second, of the batch's mean
-        distribution, near 0: collapsed to one prototype. A flat `teacher_student_kl` means that nothing is learned.
+        """The teacher's distributions at their final temperature, see `measures.distribution`; a flat KL to the student's means that
+        nothing is learned.
         """
         crops = torch.cat(views[: self.config.views.count])
         logits = self.teacher_head(self.teacher_encoder(crops)).float()
         teacher = center_and_sharpen(logits, self.center, self.config.teacher_temperature)
         student = torch.log_softmax(self.head(self.encoder(crops)).float() / self.config.student_temperature, dim=-1)
-        uniform = math.log(self.config.prototypes)
-        return {
-            "teacher_entropy": float(_entropy(teacher).mean()) / uniform,
-            "mean_entropy": float(_entropy(teacher.mean(dim=0))) / uniform,
-            "teacher_student_kl": float(-(teacher * student).sum(dim=-1).mean() - _entropy(teacher).mean()),
-        }
+        return {**distribution(teacher), "teacher_student_kl": float((-(teacher * student).sum(dim=-1) - entropy(teacher)).mean())}
 
     def teacher_temperature(self, progress: float) -> float:
         """tau_t: moves linearly from its start to its final value, then stays."""
@@ -108,7 +102,3 @@ def _by_size(views: list[Tensor]) -> list[list[Tensor]]:
         else:
             groups.append([view])
     return groups
-
-
-def _entropy(probs: Tensor) -> Tensor:
-    return -torch.xlogy(probs, probs).sum(dim=-1)

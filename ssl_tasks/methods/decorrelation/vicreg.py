@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from schemas.methods import VICReg as VICRegConfig
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import augment
 from ssl_tasks.distributed import gather
 from ssl_tasks.losses.decorrelation import covariance, invariance, variance
+from ssl_tasks.measures import embedding
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.heads import mlp
@@ -36,8 +38,8 @@ class VICReg(Method):
         self.encoder = encoder
         self.expander = mlp(encoder.dim, config.hidden, config.hidden, config.output)
 
-    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        return augment(self.config.views, images, self.encoder.config.image_size, generator)
+    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
+        return augment(self.config.views, images, self.encoder.config.image_size, draw)
 
     def forward(self, views: list[Tensor], progress: float) -> Terms:
         z, z_prime = self.expander(self.encoder(torch.cat(views))).chunk(2)
@@ -49,8 +51,9 @@ class VICReg(Method):
         }
 
     def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
-        """Mean standard deviation of the embedding's dimensions: the variance term holds it near 1, 0 is a single point."""
-        return {"embedding_std": float(self.expander(self.encoder(views[0])).float().std(dim=0).mean())}
+        """How alive the embeddings are: see `measures.embedding`; the variance term holds their raw standard deviation near 1."""
+        seen = embedding(self.expander(self.encoder(views[0])))
+        return {**seen, "embedding_std": seen["embedding_raw_std"]}
 
     def exported(self) -> nn.Module:
         return self.encoder

@@ -13,17 +13,17 @@ Differs from the paper:
 - Any optimizer; the paper uses LARS.
 """
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from schemas.methods import SimCLR as SimCLRConfig
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import augment
 from ssl_tasks.distributed import gather, rank
 from ssl_tasks.losses.contrastive import nt_xent
+from ssl_tasks.measures import embedding
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.heads import mlp
@@ -38,8 +38,8 @@ class SimCLR(Method):
         self.encoder = encoder
         self.projector = mlp(encoder.dim, config.hidden, config.output, last_norm=True)
 
-    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
-        return augment(self.config.views, images, self.encoder.config.image_size, generator)
+    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
+        return augment(self.config.views, images, self.encoder.config.image_size, draw)
 
     def forward(self, views: list[Tensor], progress: float) -> Terms:
         z, z_prime = self.projector(self.encoder(torch.cat(views))).chunk(2)
@@ -47,9 +47,8 @@ class SimCLR(Method):
         return {"nt_xent": nt_xent(z, z_prime, self.config.temperature, everyone, offset=rank() * len(z))}
 
     def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
-        """Mean standard deviation of normalised projections, times the root of their length: 1 is even, 0 a single point."""
-        z = normalize(self.projector(self.encoder(views[0])).float())
-        return {"embedding_std": float(z.std(dim=0).mean()) * math.sqrt(z.shape[1])}
+        """How alive the projections are: see `measures.embedding`."""
+        return embedding(self.projector(self.encoder(views[0])))
 
     def exported(self) -> nn.Module:
         return self.encoder

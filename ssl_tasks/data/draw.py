@@ -1,0 +1,38 @@
+"""Draw: random numbers of a batch, one row a sample, the same however many processes share the batch."""
+
+import torch
+from torch import Tensor
+
+
+class Draw:
+    """Random numbers, a row a sample, all from one generator.
+
+    Every process draws those of the whole batch, which is cheap, and keeps its own rows: so several processes see what one would.
+
+    Attributes:
+        samples: images of the whole batch, over all processes.
+        own: which of them are this process's.
+    """
+
+    def __init__(self, generator: torch.Generator, samples: int, own: slice = slice(None)) -> None:
+        self.generator, self.samples, self.own = generator, samples, own
+
+    def uniform(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
+        """Numbers (B,) between `low` and `high`, B of this process's samples."""
+        return low + (high - low) * self.uniforms()
+
+    def uniforms(self, *shape: int) -> Tensor:
+        """Numbers (B, *shape) in [0, 1)."""
+        return torch.rand(self.samples, *shape, generator=self.generator, device=self.generator.device)[self.own]
+
+    def normals(self, *shape: int) -> Tensor:
+        """Standard normal numbers (B, *shape)."""
+        return torch.randn(self.samples, *shape, generator=self.generator, device=self.generator.device)[self.own]
+
+    def chance(self, probability: float) -> Tensor:
+        """Booleans (B,), true with `probability`."""
+        return self.uniforms() < probability
+
+    def permutation(self) -> Tensor:
+        """A random rank (B,) of each sample among those of the whole batch, from 0."""
+        return torch.randperm(self.samples, generator=self.generator, device=self.generator.device)[self.own]

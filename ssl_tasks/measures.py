@@ -1,0 +1,71 @@
+"""Measures of representations: pure functions of tensors, without labels unless named. What monitors look at during training."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def effective_rank(features: Tensor) -> float:
+    """RankMe: exp of the entropy of the singular values of (N, D) features over their sum. https://arxiv.org/abs/2210.02885, eq. 1"""
+    values = torch.linalg.svdvals(features.double())
+    shares = values / values.sum().clamp(min=1e-7) + 1e-7
+    return torch.exp(-(shares * shares.log()).sum()).item()
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Mean squared distance of two views' L2-normalised features (N, D): 0 is best. https://arxiv.org/abs/2005.10242, eq. 4"""
+    return (normalize(first) - normalize(second)).square().sum(dim=1).mean().item()
+
+
+def uniformity(features: Tensor) -> float:
+    """Log of the mean Gaussian potential of pairs of L2-normalised features (N, D): 0 where all are one point, lower is more even.
+
+    https://arxiv.org/abs/2005.10242, eq. 5
+    """
+    return torch.pdist(normalize(features)).square().mul(-2).exp().mean().log().item()
+
+
+def nearest_neighbours(features: Tensor, labels: Tensor, k: int = 5) -> float:
+    """Share of (N, D) features whose label is the most frequent one of their `k` nearest others by cosine."""
+    unit = normalize(features)
+    similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    votes = labels[similarity.topk(min(k, len(labels) - 1)).indices]
+    return (votes.mode(dim=1).values == labels).float().mean().item()
+
+
+def embedding(z: Tensor) -> dict[str, float]:
+    """How alive the embeddings (N, D) are that a method's loss sees, before any normalisation of the loss's own.
+
+    `embedding_std`: of each dimension of the L2-normalised embeddings, times the root of D, mean over dimensions: 1 is healthy, 0 one
+    point. `embedding_raw_std`: of each dimension as it comes. `embedding_rank`: RankMe around the mean; a batch norm at the end of a
+    projector hides a collapse from the other two.
+    """
+    z = z.float()
+    return {
+        "embedding_std": normalize(z, dim=1).std(dim=0).mean().item() * math.sqrt(z.shape[1]),
+        "embedding_raw_std": z.std(dim=0).mean().item(),
+        "embedding_rank": effective_rank(z - z.mean(dim=0)),
+    }
+
+
+def distribution(probs: Tensor) -> dict[str, float]:
+    """How a teacher's distributions (N, K) stand.
+
+    `teacher_entropy` and `mean_entropy` are over ln K. The first near 1: collapsed to uniform. The second, of the mean distribution,
+    near 0: collapsed to one prototype. Their difference is what a distribution tells of its image. `prototypes_used`: share of the
+    prototypes that are some image's first choice, of as many as there can be.
+    """
+    probs = probs.float()
+    uniform = math.log(probs.shape[1])
+    return {
+        "teacher_entropy": entropy(probs).mean().item() / uniform,
+        "mean_entropy": entropy(probs.mean(dim=0)).item() / uniform,
+        "prototypes_used": int(torch.bincount(probs.argmax(dim=1)).count_nonzero()) / min(probs.shape),
+    }
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """Entropy in nats of distributions along the last dimension."""
+    return -torch.xlogy(probs, probs).sum(dim=-1)

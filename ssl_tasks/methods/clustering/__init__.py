@@ -1,0 +1,1 @@
+"""Methods that predict the cluster of one view from another."""

@@ -1,0 +1,1 @@
+"""Methods without negatives that keep the dimensions of an embedding apart."""

@@ -1,0 +1,1 @@
+"""Methods that predict the masked part of an image from the rest."""

@@ -1,0 +1,42 @@
+"""Queue: the newest rows that every process has made, oldest out first."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ssl_tasks.distributed import gather
+
+
+class Queue(nn.Module):
+    """A ring of rows without gradient, the same on every process and part of the state dict.
+
+    Starts with random unit vectors, as MoCo's (https://github.com/facebookresearch/moco, `moco/builder.py`).
+
+    Attributes:
+        rows: (size, dim), in no order of age.
+        pushed: how many rows have come in so far.
+    """
+
+    rows: Tensor
+    pushed: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", normalize(torch.randn(size, dim), dim=1))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no random row is left; waits for the device."""
+        return int(self.pushed) >= len(self.rows)
+
+    @torch.no_grad()
+    def push(self, rows: Tensor) -> None:
+        """Put rows (B, dim) of every process in the place of the oldest ones; of more rows than there are places, the last."""
+        size = len(self.rows)
+        everyone = gather(rows.detach().to(self.rows.dtype))
+        pushed = len(everyone)
+        newest = everyone[-size:]
+        places = (self.pushed + pushed - len(newest) + torch.arange(len(newest), device=self.rows.device)) % size
+        self.rows[places] = newest
+        self.pushed += pushed
