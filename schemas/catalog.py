@@ -110,7 +110,7 @@ def type_words(annotation: Any) -> str:
         case origin if origin is list:
             return f"list of: {type_words(arguments[0])}"
         case origin if origin is tuple:
-            return f"list of {len(arguments)} numbers"
+            return f"list of: {type_words(arguments[0])}" if Ellipsis in arguments else f"list of {len(arguments)} numbers"
         case origin if origin is dict:
             return f"mapping from names to: {type_words(arguments[1])}"
         case _:

@@ -48,7 +48,10 @@ def pipeline_schema() -> Schema:
 
 
 def _model(model: Schema) -> Schema:
-    """A model's schema with `kind` first and required, and each value open to `${...}`."""
+    """A model's schema with `kind` first and required, and each value open to `${...}`; a bare name may stand for it."""
+    if "anyOf" in model:
+        *names, mapping = model["anyOf"]
+        return {"anyOf": [*names, _model(mapping)]}
     properties = {key: value if key == "kind" else _value(value) for key, value in model["properties"].items()}
     required = model.get("required", [])
     if "kind" in properties:

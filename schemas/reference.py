@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas import shapes
-from schemas.catalog import GROUPS, meaning, parameters
+from schemas.catalog import GROUPS, meaning, parameters, stated
 from schemas.curation import Embedding
 from schemas.encoders import Encoder
 from schemas.pipeline import Pipeline, Schedule
@@ -17,7 +17,7 @@ from schemas.spec import Spec
 from schemas.stages import Comparison, Stage
 from schemas.strict_yaml import spelled
 from schemas.training import Optimizer, Train
-from schemas.views import Views
+from schemas.views import PRESETS, Views
 
 FILE = Path(__file__).parents[1] / "docs" / "reference.md"
 PROSE = Path(__file__).with_name("language.md")
@@ -38,6 +38,12 @@ def _page() -> Iterator[str]:
             yield from (f"### `{kind}`\n", *_described(spec), "")
     for title, spec in _MAPPINGS.items():
         yield from (f"## {title}\n", *_described(spec), "")
+        if spec is Views:
+            yield from ("A preset sets:\n\n| preset | values that differ from the defaults above |\n|---|---|", *map(_preset, PRESETS), "")
+
+
+def _preset(name: str) -> str:
+    return f"| `{name}` | `{spelled(stated(Views.model_validate(name)))}` |"
 
 
 def _described(spec: type[Spec]) -> Iterator[str]:

@@ -99,6 +99,8 @@ def find(root: Node, loc: Iterable[str | int], annotation: Any = Pipeline) -> Fo
         if len(union) > 1 and step in union:
             annotation = union[str(step)]
             continue
+        if isinstance(step, str) and step.startswith("("):  # pydantic's tag of a plain value's type, see `views.PerCrop`
+            continue
         annotation = union.get(default if rest else kind_of(node), annotation)
         part = int(step) if isinstance(node.value, list) and isinstance(step, str) and step.isdecimal() else step
         annotation, default = inner(annotation, part), default_kind(annotation, part)

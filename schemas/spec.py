@@ -24,9 +24,15 @@ class Spec(BaseModel):
         parts = {}
         for name, part in written.items():
             default = cls.model_fields[name].default if name in cls.model_fields else None
+            part = type(default).spelled_out(part) if isinstance(default, Spec) else part
             if isinstance(default, Spec) and isinstance(part, dict) and part.get("kind") == getattr(default, "kind", None):
                 parts[name] = {**default.model_dump(exclude_unset=True), **part}
         return {**written, **parts}
+
+    @classmethod
+    def spelled_out(cls, written: Any) -> Any:
+        """What is written of a part, with any shorthand for several values replaced by these."""
+        return written
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
     paper: ClassVar[str] = ""

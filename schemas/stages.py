@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, StringConstraints, model_validator
+from pydantic import Field, GetJsonSchemaHandler, NonNegativeInt, StringConstraints, model_validator
+from pydantic_core import CoreSchema
 
 from schemas.artifacts import ArtifactType, Takes
 from schemas.curation import Step
@@ -20,6 +21,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 DatasetRef = Annotated[str, Takes("Dataset"), Field(description="the stage that made the images' manifest")]
 CheckpointRef = Annotated[str, Takes("Checkpoint"), Field(description="the stage, or the output of one, that made the encoder")]
 Seed = Annotated[NonNegativeInt, Field(description="of everything random in the stage; the pipeline's where not given")]
+
+
+WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+"""How the names of files end that `init_from` reads."""
 
 
 class StageBase(Spec):
@@ -54,6 +59,31 @@ class Curate(StageBase):
     seed: Seed = 0
 
 
+class InitFrom(Spec):
+    """Trained weights that an encoder starts from: a stage's, which a bare name stands for, or a file's."""
+
+    stage: CheckpointRef | None = Field(None, description="the stage, or the output of one, whose encoder it starts from")
+    file: str | None = Field(None, description=f"{', '.join(WEIGHT_FILES)}: a timm state dict or a DINOv2-format checkpoint, relative to the workspace")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, written: Any) -> Any:
+        return {"stage": written} if isinstance(written, str) else written
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The bare name of a stage stands for `{stage: name}`."""
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.stage is None) == (self.file is None):
+            raise Unfit("init_from is the name of a stage, or {file: PATH}", "file", "stage")
+        if self.file is not None and not self.file.endswith(WEIGHT_FILES):
+            raise Unfit(f"'{self.file}' is none of {', '.join(WEIGHT_FILES)}", "file")
+        return self
+
+
 class Pretrain(StageBase):
     """Train an encoder on the kept train images, without labels."""
 
@@ -63,7 +93,20 @@ class Pretrain(StageBase):
     method: Method = Field(description="what the encoder learns from")
     encoder: Encoder = Field(description="the network that is trained")
     train: Train = Field(Train(), description="budget and optimizer")
+    init_from: Annotated[InitFrom, Takes("Checkpoint")] | None = Field(
+        None, description="trained weights that the encoder starts from: the name of a stage, or `{file: PATH}`; random ones where not given"
+    )
+    continues: Annotated[str, Takes("Checkpoint")] | None = Field(
+        None, description="a pretrain stage with keep_training_state that this one goes on from: method, teacher and optimizer as they were, schedules anew"
+    )
+    keep_training_state: bool = Field(False, description="whether the artifact also holds what a stage that `continues` this one needs; several times its size")
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _starts_once(self) -> Self:
+        if self.init_from and self.continues:
+            raise Unfit("a stage that continues another has its weights from there: leave out init_from or continues", "init_from")
+        return self
 
     @model_validator(mode="after")
     def _encoder_fits(self) -> Self:
@@ -98,11 +141,13 @@ class Distill(StageBase):
 
 
 def _check_crops(views: Views, encoder: Encoder) -> None:
-    local = views.local_size
-    if local and local > encoder.image_size:
+    local = views.local_side(encoder.image_size) if views.local_count else 0
+    if local > encoder.image_size:
         raise Unfit(f"a local crop of {local} px is larger than the encoder's image_size {encoder.image_size}", "method.views.local_size", "method")
-    if local and encoder.patch and local % encoder.patch:
-        raise Unfit(f"a local crop of {local} px is not a multiple of patch size {encoder.patch}", "method.views.local_size", "method")
+    if encoder.patch and local % encoder.patch:
+        near = max(1, round(local / encoder.patch)) * encoder.patch
+        message = f"a local crop of {local} px is not a multiple of patch size {encoder.patch}: set method.views.local_size, such as to {near}"
+        raise Unfit(message, "method.views.local_size", "method")
 
 
 class Comparison(Spec):

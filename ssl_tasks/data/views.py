@@ -9,7 +9,6 @@ Differs from torchvision's (and so from SimCLR's and DINO's) pipelines:
 - Jitter has one order (brightness, contrast, saturation, hue) and is clamped to [0, 1] once, at its end. Hue turns the colour
   plane of YIQ, as NVIDIA DALI does, where torchvision goes through HSV.
 - Blur comes with the crop, before the colours, and at an edge weighs only the pixels that there are.
-- All global crops are drawn alike; BYOL and DINO give the first and the second other probabilities of blur and solarize.
 """
 
 import math
@@ -32,7 +31,7 @@ YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 def augment(config: Views, images: Tensor, size: int, draw: Draw) -> list[Tensor]:
-    """Views of a batch: `count` global crops of side `size`, then `local_count` of side `local_size`.
+    """Views of a batch: `count` global crops of side `size`, then `local_count` of side `local_side(size)`.
 
     Args:
         images: uint8, (B, C, S, S) with 1 or 3 channels, of any S.
@@ -42,8 +41,11 @@ def augment(config: Views, images: Tensor, size: int, draw: Draw) -> list[Tensor
         One float32 tensor (B, C, side, side) a view, normalised by `MEAN_STD`.
     """
     pixels = images.float() / 255
-    views = [_view(config, pixels, size, config.scale, draw) for _ in range(config.count)]
-    return views + [_view(config, pixels, config.local_size or size, config.local_scale, draw) for _ in range(config.local_count)]
+    views = []
+    for i, (blur, solarize) in enumerate(zip(config.probabilities("blur"), config.probabilities("solarize"), strict=True)):
+        side, scale = (size, config.scale) if i < config.count else (config.local_side(size), config.local_scale)
+        views.append(_view(config, pixels, side, scale, blur, solarize, draw))
+    return views
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -59,14 +61,14 @@ def resized(views: Tensor, size: int) -> Tensor:
     return interpolate(views, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def _view(config: Views, pixels: Tensor, size: int, scale: tuple[float, float], draw: Draw) -> Tensor:
-    x = crop(pixels, *random_boxes(draw, pixels.shape[-1], scale, config.ratio), size, draw.chance(config.flip), _sigma(config, size, draw))
+def _view(config: Views, pixels: Tensor, size: int, scale: tuple[float, float], blur: float, solarize: float, draw: Draw) -> Tensor:
+    x = crop(pixels, *random_boxes(draw, pixels.shape[-1], scale, config.ratio), size, draw.chance(config.flip), _sigma(blur, size, draw))
     if config.rotation or config.shear:
         x = turned(x, draw.uniform(-config.rotation, config.rotation), draw.uniform(-config.shear, config.shear))
     if config.jitter or config.grey:
         x = _coloured(config, x, draw)
-    if config.solarize:
-        x = torch.where(draw.chance(config.solarize).view(-1, 1, 1, 1) & (x >= 0.5), 1 - x, x)
+    if solarize:
+        x = torch.where(draw.chance(solarize).view(-1, 1, 1, 1) & (x >= 0.5), 1 - x, x)
     if config.noise:
         x = x + config.noise * draw.normals(*x.shape[1:])
     return normalise(x)
@@ -125,12 +127,12 @@ def resampling(start: Tensor, length: Tensor, source: int, target: int) -> Tenso
     return weight / weight.sum(-1, keepdim=True)
 
 
-def _sigma(config: Views, size: int, draw: Draw) -> Tensor | None:
+def _sigma(probability: float, size: int, draw: Draw) -> Tensor | None:
     """Standard deviations (B,) of the blur in pixels; None where nothing is blurred."""
-    if not config.blur:
+    if not probability:
         return None
     sigma = draw.uniform(0.1, 2.0) * size / 224
-    return torch.where(draw.chance(config.blur), sigma, 0.0)
+    return torch.where(draw.chance(probability), sigma, 0.0)
 
 
 def _blurring(sigma: Tensor, size: int) -> Tensor:

@@ -127,7 +127,24 @@ CASES: list[tuple[str, str, str]] = [
         "views: {local_count: 6, local_size: 48}",
         "13:79 stages.teacher.method.views.local_size: a local crop of 48 px is larger than the encoder's image_size 32",
     ),
-    ("teacher_temperature: 0.05", "views: {local_count: 6}", "13:64 stages.teacher.method.views.local_count: local_count needs local_size"),
+    (
+        "teacher_temperature: 0.05",
+        "views: {local_count: 6, local_size: 15}",
+        "13:79 stages.teacher.method.views.local_size: a local crop of 15 px is not a multiple of patch size 4: set method.views.local_size, such as to 16",
+    ),
+    (
+        "teacher_temperature: 0.05",
+        "views: dinno",
+        "13:50 stages.teacher.method.views: must be one of simclr, simclr_cifar, moco_v1, moco_v2, byol, barlow_twins, swav, dino, dinov2, dinov3, mae, "
+        "not the text 'dinno'; did you mean 'dino'?",
+    ),
+    ("teacher_temperature: 0.05", "views: {blur: [0.1, 2]}", "13:63 stages.teacher.method.views.blur.1: must be at most 1.0, not the number 2"),
+    ("teacher_temperature: 0.05", "views: {blur: often}", "13:57 stages.teacher.method.views.blur: must be a number, not the text 'often'"),
+    (
+        "teacher_temperature: 0.05",
+        "views: {blur: [0.1]}",
+        "13:51 stages.teacher.method.views.blur: blur lists 1 probabilities for a count of 2: write one number, or one a global crop",
+    ),
     (
         "teacher_temperature: 0.05",
         "views: {scale: [0.5, 0.1]}",
