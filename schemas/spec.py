@@ -22,9 +22,9 @@ class Spec(BaseModel):
         if not isinstance(written, dict):
             return written
         parts = {}
-        for name, part in written.items():
+        for name, value in written.items():
             default = cls.model_fields[name].default if name in cls.model_fields else None
-            part = type(default).spelled_out(part) if isinstance(default, Spec) else part
+            part = type(default).spelled_out(value) if isinstance(default, Spec) else value
             if isinstance(default, Spec) and isinstance(part, dict) and part.get("kind") == getattr(default, "kind", None):
                 parts[name] = {**default.model_dump(exclude_unset=True), **part}
         return {**written, **parts}
