@@ -24,6 +24,7 @@ class Job(Spec):
         outputs: each output that is still to be made to its key; `{"": key}` for a stage with one unnamed output.
         key: of the stage as a whole; names its work folder, where checkpoints of an interrupted training lie.
         data_version: md5 of the raw data in its `.dvc` file; empty where the data is not under DVC.
+        stamp: of the bytes that the stage reads besides artifacts, such as the sha256 of the file that it starts from.
         environment: what is worth recording of the run: git commit, versions, machine.
     """
 
@@ -35,6 +36,7 @@ class Job(Spec):
     outputs: dict[str, str]
     workspace: Annotated[Path, Field(strict=False)]
     data_version: str = ""
+    stamp: str = ""
     environment: dict[str, str] = {}
 
     @property

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from schemas.artifacts import ArtifactType, Takes
 from schemas.errors import did_you_mean
 from schemas.spec import Spec
-from schemas.stages import KINDS, Evaluate, StageBase
+from schemas.stages import KINDS, Evaluate, Pretrain, StageBase
 
 Loc = tuple[str | int, ...]
 
@@ -84,6 +84,8 @@ def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Itera
                 yield ("stages", name, *reference.loc), message
         if isinstance(stage, Evaluate):
             yield from ((("stages", name, *loc), message) for loc, message in _unjudged(stage))
+        if isinstance(stage, Pretrain) and stage.continues and (earlier := stages.get(split(stage.continues)[0])):
+            yield from ((("stages", name, *loc), message) for loc, message in _not_continued(stage, stage.continues, earlier))
     yield from ((("stages", cycle[0]), f"stages wait on each other: {' -> '.join((*cycle, cycle[0]))}") for cycle in cycles(stages))
 
 
@@ -114,6 +116,24 @@ def _unjudged(stage: Evaluate) -> Iterator[tuple[Loc, str]]:
         for reference in references(comparison, ("compare", i)):
             if reference.text not in stage.models:
                 yield reference.loc, f"'{reference.text}' is not among the models of the stage"
+
+
+def _not_continued(stage: Pretrain, name: str, earlier: StageBase) -> Iterator[tuple[Loc, str]]:
+    """Why a stage cannot go on with the method, the encoder and the optimizer of the one that it continues."""
+    if not isinstance(earlier, Pretrain):
+        if earlier.makes == "Checkpoint":
+            yield ("continues",), f"'{name}' is no pretrain stage: only one can be continued"
+        return
+    if not earlier.keep_training_state:
+        yield ("continues",), f"'{name}' does not keep its training state: set stages.{name}.keep_training_state to true"
+    if stage.method.kind != earlier.method.kind:
+        yield ("method",), f"continues '{name}', whose method is {earlier.method.kind}, not {stage.method.kind}"
+    here, there = (each.encoder.model_dump(exclude={"image_size"}) for each in (stage, earlier))
+    for key in (key for key in here if here[key] != there[key]):
+        yield ("encoder", key), f"continues '{name}', whose encoder.{key} is {there[key]}, not {here[key]}: only image_size may differ"
+    if stage.train.optimizer.kind != earlier.train.optimizer.kind:
+        message = f"continues '{name}', whose optimizer is {earlier.train.optimizer.kind}, not {stage.train.optimizer.kind}"
+        yield ("train", "optimizer"), message
 
 
 def _graph(stages: Mapping[str, StageBase]) -> dict[str, set[str]]:

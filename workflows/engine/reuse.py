@@ -12,7 +12,7 @@ from schemas.errors import UserError
 from schemas.job import ARTIFACTS, Job
 from schemas.pipeline import Pipeline
 from schemas.references import references
-from schemas.stages import Evaluate, Stage, output_config
+from schemas.stages import Evaluate, Pretrain, Stage, output_config
 
 Status = Literal["reused", "run", "waits", "skipped"]
 
@@ -27,6 +27,7 @@ class Planned:
         missing: outputs that are to be made.
         status: `run` now, `waits` on a stage that will run, `reused`, or `skipped` as it was not asked for.
         reason: one line that says why.
+        stamp: of what it reads besides artifacts; see `make_plan`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Planned:
     status: Status
     reason: str
     parents: tuple[str, ...]
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Plan:
             outputs={o: k for o, k in planned.outputs.items() if o in planned.missing},
             workspace=self.workspace,
             data_version=self.data_versions.get(planned.name, ""),
+            stamp=planned.stamp,
             environment=self.environment,
         )
 
@@ -89,7 +92,8 @@ def make_plan(
     """Decide for each stage whether it is reused or runs.
 
     Args:
-        stamps: of each ingest stage, what stands for the bytes of its source (a DVC hash or a fingerprint).
+        stamps: of each ingest stage, what stands for the bytes of its source (a DVC hash or a fingerprint); of a stage that starts
+            from a file of weights, its sha256.
         previous: of each stage, the keys of its outputs when it was last run; what a reason compares with.
         start: this stage and all that depend on it run again; what it takes from must be made.
         until: this stage is the last; only it and what it needs are run.
@@ -127,7 +131,7 @@ def make_plan(
             why = "asked for" if name in again else ""
             reason = why or _reason(workspace, stage, outputs, missing, inputs, (previous or {}).get(name, {}))
         whole = outputs[""] if "" in outputs else _digest(sorted(outputs.values()))
-        planned[name] = Planned(name, stage, whole, inputs, outputs, missing, status, reason, parents)
+        planned[name] = Planned(name, stage, whole, inputs, outputs, missing, status, reason, parents, stamp)
         versions[name] = data_version if stage.kind == "ingest" and stamp and stamp == data_version else _inherited(versions, parents)
     if start:
         _check_upstream(pipeline, planned, start)
@@ -199,7 +203,14 @@ def _reason(workspace: Path, stage: Stage, outputs: Mapping[str, str], missing: 
             reasons += _differences(old, stage, output, inputs)
         else:
             reasons.append("what was made before is gone")
-    return "; ".join(dict.fromkeys(reasons)) or ("the source's files changed" if stage.kind == "ingest" else "its code changed")
+    return "; ".join(dict.fromkeys(reasons)) or _unseen(stage)
+
+
+def _unseen(stage: Stage) -> str:
+    """What can have changed where neither config nor inputs did."""
+    if isinstance(stage, Pretrain) and stage.init_from and stage.init_from.file:
+        return f"{stage.init_from.file} or its code changed"
+    return "the source's files changed" if stage.kind == "ingest" else "its code changed"
 
 
 def _damage(workspace: Path, key: str) -> list[str]:

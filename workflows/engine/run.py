@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from schemas.artifacts import sha256
 from schemas.errors import UserError
 from schemas.load import load
 from schemas.pipeline import Pipeline
 from schemas.sources import Digits, Folder
-from schemas.stages import Ingest
+from schemas.stages import Ingest, Pretrain, Stage
 from ssl_tasks.data.fingerprint import fingerprint
 from workflows.engine import dvc_data, ledger
 from workflows.engine.environment import environment
@@ -56,7 +57,7 @@ def plan_pipeline(file: Path, workspace: Path, overrides: Sequence[str] = (), pa
     return make_plan(
         pipeline,
         workspace,
-        {name: _stamp(stage, workspace, version) for name, stage in pipeline.stages.items() if isinstance(stage, Ingest)},
+        {name: stamp for name, stage in pipeline.stages.items() if (stamp := _stamp(name, stage, workspace, version))},
         previous=ledger.last_keys(workspace, pipeline.name),
         start=select.start,
         until=select.until,
@@ -112,10 +113,22 @@ def prepare_data(pipeline: Pipeline, workspace: Path) -> None:
         dvc_data.check(workspace)
 
 
-def _stamp(stage: Ingest, workspace: Path, version: str) -> str:
+def _stamp(name: str, stage: Stage, workspace: Path, version: str) -> str:
+    """What stands for the bytes that a stage reads besides artifacts; empty where it reads none."""
+    if isinstance(stage, Pretrain) and stage.init_from and stage.init_from.file:
+        return _sha256_of_weights(name, workspace / stage.init_from.file)
+    if not isinstance(stage, Ingest):
+        return ""
     if isinstance(stage.source, Digits | Folder) and dvc_data.covers(workspace, stage.source.path):
         return version
     return fingerprint(stage.source, workspace)
+
+
+def _sha256_of_weights(name: str, path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UserError(f"stages.{name}.init_from.file: cannot read {path} ({error.strerror}); the path is relative to the workspace") from None
 
 
 def _execute(plan: Plan, file: Path, overrides: Sequence[str], params: Mapping[str, Any], listen: Listen) -> Outcome:
