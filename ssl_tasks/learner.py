@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from schemas.errors import Collapse, UserError
+from schemas.errors import Collapse
 from schemas.training import Train
 from ssl_tasks import checkpoints, distributed, monitors, optimizers
 from ssl_tasks.data.loader import seed_of
+from ssl_tasks.failures import NotFinite
 from ssl_tasks.method import Method
 from ssl_tasks.nn.batchnorm import synchronised
 from ssl_tasks.schedules import learning_rate
 from ssl_tasks.tracking import Tracker
 
+_STEADIER = "lower train.optimizer.learning_rate, raise train.warmup, or set train.clip to 1"
 Look = Callable[[Method], dict[str, float]]
 """What monitors see of a method; it may change nothing of it."""
 
@@ -92,17 +94,14 @@ class Learner:
         Steps since the last call are looked at only now: each look waits for the device.
 
         Raises:
-            UserError: where a step since the last call had a term that is not finite.
+            NotFinite: where a step since the last call had a term that is not finite.
         """
         values = distributed.mean(torch.stack(self._unread)).tolist()
         self._unread = self._unread[-1:]
         for step, row in enumerate(values, start=self.done - len(values) + 1):
             for name, value in zip(self._names, row, strict=True):
                 if not math.isfinite(value):
-                    raise UserError(
-                        f"{self._label}loss term '{name}' is {value} at step {step}: lower train.optimizer.learning_rate, "
-                        "raise train.warmup, or set train.clip to 1"
-                    )
+                    raise NotFinite(f"{self._label}loss term '{name}' is {value} at step {step}: {_STEADIER}", step, name)
         terms = {f"train/{name}": value for name, value in zip(self._names, values[-1], strict=True)}
         return {"train/loss": sum(values[-1]), **(terms if len(terms) > 1 else {})}
 
@@ -128,9 +127,12 @@ class Learner:
         """Write what a resume needs. Only the main rank writes, but all ranks must ask.
 
         Raises:
-            UserError: where the loss is no longer finite, which no checkpoint may hold, or the disk takes no more.
+            NotFinite: where the loss or the weights are no longer finite, which no checkpoint may hold.
+            UserError: where the disk takes no more.
         """
         self.read()
+        if not torch.stack([parameter.detach().isfinite().all() for parameter in self.method.parameters()]).all():
+            raise NotFinite(f"{self._label}weights are not finite after step {self.done}, whose loss is: {_STEADIER}", self.done, "weights")
         if distributed.is_main():
             own = {name: getattr(self, name) for name in ("done", "curve", "looks", "seconds", "paced")}
             state = {"own": own, "method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}

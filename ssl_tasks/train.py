@@ -47,9 +47,10 @@ def fit(
     device: torch.device | str = "cpu",
     name: str = "",
     look: Look | None = None,
+    begin: Callable[[Learner], None] | None = None,
 ) -> Learner:
     """Train one method; see `fit_together`. What goes wrong is raised."""
-    return fit_together({name: method}, images, config, seed=seed, workdir=workdir, tracker=tracker, device=device, look=look)[name]
+    return fit_together({name: method}, images, config, seed=seed, workdir=workdir, tracker=tracker, device=device, look=look, begin=begin)[name]
 
 
 def fit_together(
@@ -64,6 +65,7 @@ def fit_together(
     views: Views | None = None,
     targets: Callable[[list[Tensor]], Any] | None = None,
     look: Look | None = None,
+    begin: Callable[[Learner], None] | None = None,
 ) -> dict[str, Learner]:
     """Train methods side by side: each batch's views are made once, and all learn from these.
 
@@ -77,6 +79,7 @@ def fit_together(
         views: makes a batch's views, as `Method.views`; the first method's own where not given.
         targets: makes of a batch's views what every method's forward takes as second argument, once a batch.
         look: the monitors.
+        begin: called with each learner before it looks for a checkpoint, such as to give it the state of an earlier training.
 
     Returns:
         The learners by name. Where there are several, the failure of one is in its `failure` and does not stop the others.
@@ -91,6 +94,8 @@ def fit_together(
     alone = len(methods) == 1
     learners = [Learner(name, method, config, seed, workdir / "checkpoints" / (name or "model"), device) for name, method in methods.items()]
     for learner in learners:
+        if begin:
+            begin(learner)
         learner.resume(tracker)
     generator = torch.Generator(device)
     every = max(1, steps // CURVE_POINTS)
