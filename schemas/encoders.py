@@ -13,7 +13,7 @@ class Encoder(Spec):
 
     name: str = Field(description="timm model name, such as resnet18 or vit_small_patch16_224")
     image_size: PositiveInt = Field(224, description="side of the square image that it is fed, in pixels")
-    channels: Literal[1, 3] = Field(3, description="input channels: 3 reads images as RGB, 1 as grey")
+    channels: PositiveInt = Field(3, description="input channels: 3 reads images as RGB, 1 as grey")
     patch_size: PositiveInt | None = Field(None, description="ViT patch side; the model's own where not given")
     depth: PositiveInt | None = Field(None, description="ViT blocks; the model's own where not given")
     width: PositiveInt | None = Field(None, description="ViT embedding dimension; the model's own where not given")
@@ -21,12 +21,16 @@ class Encoder(Spec):
     stem: Literal["imagenet", "cifar", "half"] = Field(
         "imagenet", description="of a ResNet for small images, with a 3x3 first convolution and no max-pool; cifar: stride 1, half: stride 2"
     )
+    neck: PositiveInt | None = Field(None, description="width of a linear layer, batch norm and ReLU after pooling; none where not given")
     options: dict[str, Any] = Field({}, description="further arguments of timm.create_model")
 
     @property
     def is_vit(self) -> bool:
-        """Whether the name is that of a plain vision transformer."""
-        return bool(re.search(r"(^|_)(vit|deit|beit|eva)\w*_patch\d+|^test_vit", self.name))
+        """Whether the name is that of a vision transformer whose patches can be masked and dropped.
+
+        Those with relative positions (BEiT 1 and 2, relpos), of several stages (Swin) or behind a ConvNet (vit_..._r50) are not.
+        """
+        return bool(re.match(r"(?!\w*relpos)((vit|deit3?|eva(02)?|beit3|aimv2)_\w*patch\d+|flexivit_|test_vit)", self.name))
 
     @property
     def patch(self) -> int | None:

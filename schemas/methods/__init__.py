@@ -2,12 +2,14 @@
 
 from typing import Annotated
 
-from schemas.methods.contrastive import SimCLR
-from schemas.methods.decorrelation import VICReg
+from schemas.methods.clustering import SwAV
+from schemas.methods.contrastive import MoCoV1, MoCoV2, MoCoV3, SimCLR
+from schemas.methods.decorrelation import BarlowTwins, VICReg
+from schemas.methods.prediction import BYOL, SimSiam
 from schemas.methods.self_distillation import DINO
 from schemas.methods.spec import MethodSpec
 from schemas.spec import Kinded
 
-Method = Annotated[SimCLR | VICReg | DINO, *Kinded]
+Method = Annotated[SimCLR | MoCoV1 | MoCoV2 | MoCoV3 | BarlowTwins | VICReg | BYOL | SimSiam | SwAV | DINO, *Kinded]
 
-__all__ = ["DINO", "Method", "MethodSpec", "SimCLR", "VICReg"]
+__all__ = ["BYOL", "DINO", "BarlowTwins", "Method", "MethodSpec", "MoCoV1", "MoCoV2", "MoCoV3", "SimCLR", "SimSiam", "SwAV", "VICReg"]

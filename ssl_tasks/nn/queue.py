@@ -15,20 +15,29 @@ class Queue(nn.Module):
     Attributes:
         rows: (size, dim), in no order of age.
         pushed: how many rows have come in so far.
+        pushes: in how many batches.
     """
 
     rows: Tensor
     pushed: Tensor
+    pushes: Tensor
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("rows", normalize(torch.randn(size, dim), dim=1))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+        self.register_buffer("pushes", torch.zeros((), dtype=torch.long))
 
     @property
     def is_full(self) -> bool:
         """Whether no random row is left; waits for the device."""
         return int(self.pushed) >= len(self.rows)
+
+    @property
+    def age(self) -> float:
+        """How many pushes ago the oldest row came in, of those that did, for batches of one size; waits for the device."""
+        pushed = int(self.pushed)
+        return min(len(self.rows), pushed) * int(self.pushes) / max(pushed, 1)
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
@@ -40,3 +49,4 @@ class Queue(nn.Module):
         places = (self.pushed + pushed - len(newest) + torch.arange(len(newest), device=self.rows.device)) % size
         self.rows[places] = newest
         self.pushed += pushed
+        self.pushes += 1
