@@ -27,6 +27,7 @@ lint: .venv/.installed
 generated: .venv/.installed
 	$(BIN)/python -m schemas.json_schema
 	$(BIN)/python -m schemas.reference
+	$(BIN)/python -m ssl_tasks.methods.pages
 
 install: .venv/.installed
 

@@ -31,13 +31,13 @@ def reference() -> str:
 
 
 def _page() -> Iterator[str]:
-    yield from ("## Pipeline\n", *_described(Pipeline), "")
+    yield from ("## Pipeline\n", *described(Pipeline), "")
     for title, union in _UNIONS.items():
         yield f"## {title}: `kind`\n"
         for kind, spec in shapes.kinds(union).items():
-            yield from (f"### `{kind}`\n", *_described(spec), "")
+            yield from (f"### `{kind}`\n", *described(spec), "")
     for title, spec in _MAPPINGS.items():
-        yield from (f"## {title}\n", *_described(spec), "")
+        yield from (f"## {title}\n", *described(spec), "")
         if spec is Views:
             yield from ("A preset sets:\n\n| preset | values that differ from the defaults above |\n|---|---|", *map(_preset, PRESETS), "")
 
@@ -46,7 +46,8 @@ def _preset(name: str) -> str:
     return f"| `{name}` | `{spelled(stated(Views.model_validate(name)))}` |"
 
 
-def _described(spec: type[Spec]) -> Iterator[str]:
+def described(spec: type[Spec]) -> Iterator[str]:
+    """A mapping as Markdown: its meaning, and a table of its keys."""
     yield meaning(spec) + (f" [Paper]({spec.paper})." if spec.paper else "")
     keys = parameters(spec)
     if not keys:

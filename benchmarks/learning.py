@@ -1,0 +1,105 @@
+"""Does every method learn? k-NN on real images after the same small budget, for several seeds, against random initialisation.
+
+    python benchmarks/learning.py --data FOLDER [--methods simclr dino] [--seeds 0 1] [--out benchmarks/learning.json]
+
+FOLDER has `train/CLASS/*` and `test/CLASS/*`, such as CIFAR-10 as JPEG files. Every method gets the same images, the same number of
+epochs, a small ConvNet or ViT, AdamW, and views that fit 32 px; its own parameters are its paper's but for the widths of its heads
+(`HEADS`) and what `BUDGET` says of a short training. Numbers are of the last epoch: nothing is chosen by test labels. A row is written as
+soon as it is there, so that an interrupted benchmark goes on where it stopped.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import CONVNET, VIT, Silent, decoded, finish, machine
+
+from schemas import methods as configs
+from schemas.encoders import Encoder
+from schemas.shapes import kinds
+from schemas.training import AdamW, Train
+from ssl_tasks.data.views import MEAN_STD
+from ssl_tasks.evaluate.knn import knn
+from ssl_tasks.measures import effective_rank
+from ssl_tasks.methods import build
+from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.features import features
+from ssl_tasks.train import fit
+
+HEADS = {"hidden": 512, "output": 128, "prototypes": 512, "bottleneck": 128, "queue": 2048, "decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4}
+"""Sizes of heads, for encoders of 128 and 96 dimensions; the papers' are for 384 to 2,048."""
+K, TEMPERATURE = 20, 0.07
+BATCH = 128
+MOMENTUM = 0.99
+"""Of a moving-average teacher at the start: the papers' .996 averages over more steps than there are here."""
+
+
+def config_of(kind: str) -> Any:
+    """The method with small heads, and crops for 32 px."""
+    member = kinds(configs.Method)[kind]
+    changed: dict[str, Any] = {name: value for name, value in HEADS.items() if name in member.model_fields}
+    if "momentum" in member.model_fields and member.model_fields["momentum"].default:
+        changed["momentum"] = MOMENTUM
+    defaults = member()
+    views: dict[str, Any] = {"blur": 0.0, "scale": (0.2, 1.0)} if not defaults.views.local_count else {"blur": 0.0, "local_count": 4, "local_size": 16}
+    return member.model_validate({**changed, "views": views})
+
+
+def judged(encoder: TimmEncoder, train: Any, test: Any) -> dict[str, float]:
+    """k-NN accuracy on the test images, and the effective rank of their features."""
+    bank, queries = (features(encoder, images, *MEAN_STD[3]) for images, _ in (train, test))
+    accuracy = knn(bank, train[1], queries, test[1], K, TEMPERATURE)
+    return {"knn": round(100 * accuracy, 2), "effective_rank": round(effective_rank(torch.from_numpy(queries)), 1)}
+
+
+def run(kind: str, encoder: Encoder, seed: int, epochs: float, train: Any, test: Any) -> dict[str, Any]:
+    """Train one method with one seed."""
+    torch.manual_seed(seed)
+    method = build(config_of(kind), TimmEncoder(encoder))
+    settings = Train(epochs=epochs, batch_size=BATCH, optimizer=AdamW(learning_rate=1e-3), warmup=0.1, clip=3.0, checkpoint_steps=10**6)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        learner = fit(method, train[0], settings, seed=seed, workdir=Path(folder), tracker=Silent())
+    exported: Any = method.exported()
+    return {
+        **judged(exported, train, test),
+        "loss": round(learner.curve[-1]["train/loss"], 4),
+        "seconds": round(time.perf_counter() - began, 1),
+        "images_per_second": round(learner.images_per_second(BATCH), 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--methods", nargs="*", default=list(kinds(configs.Method)))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
+    parser.add_argument("--epochs", type=float, default=10)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    train, test = decoded(options.data / "train", options.images), decoded(options.data / "test", 2000)
+    budget = {"images": options.images, "epochs": options.epochs, "batch": BATCH, "test_images": 2000, "k": K, "temperature": TEMPERATURE}
+    result: dict[str, Any] = {"budget": budget, "machine": machine(), "random": {}, "methods": {}}
+    if options.out and options.out.exists() and (before := json.loads(options.out.read_text()))["budget"] == budget:
+        result = before
+    for name, encoder in {"convnet": CONVNET, "vit": VIT}.items():
+        torch.manual_seed(0)
+        result["random"][name] = judged(TimmEncoder(encoder), train, test)
+    for seed in options.seeds:
+        for kind in options.methods:
+            name = "vit" if kinds(configs.Method)[kind].masks_patches or kind == "dino" else "convnet"
+            row = result["methods"].setdefault(kind, {"encoder": name, "seeds": {}})
+            if str(seed) not in row["seeds"]:
+                row["seeds"][str(seed)] = run(kind, VIT if name == "vit" else CONVNET, seed, options.epochs, train, test)
+                if options.out:
+                    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    finish(result, options.out)
+
+
+if __name__ == "__main__":
+    main()
