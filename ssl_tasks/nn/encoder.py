@@ -1,20 +1,22 @@
 """TimmEncoder: any timm backbone behind one face: pooled features, tokens, and their dimension."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import timm
-from timm.models.resnet import ResNet
-from timm.models.resnetv2 import ResNetV2
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from schemas.encoders import Encoder
-from schemas.errors import UserError, did_you_mean
+from schemas.errors import UserError
 from ssl_tasks.nn import vit
+from ssl_tasks.nn.backbone import create
+from ssl_tasks.nn.batchnorm import GlobalBatchNorm
+from ssl_tasks.nn.heads import mlp
+from ssl_tasks.nn.packed import through_blocks
 from ssl_tasks.nn.vit import Features
-
-_STEM_STRIDE = {"cifar": 1, "half": 2}
 
 
 class TimmEncoder(nn.Module):
@@ -22,7 +24,8 @@ class TimmEncoder(nn.Module):
 
     Attributes:
         config: what it was made from.
-        backbone: the timm model; its state dict is what a checkpoint holds.
+        backbone: the timm model; its state dict is what a checkpoint holds, with the neck's.
+        neck: what the pooled feature goes through, the identity where `config.neck` is not given.
         dim: length of the pooled feature vector.
 
     Raises:
@@ -32,9 +35,26 @@ class TimmEncoder(nn.Module):
     def __init__(self, config: Encoder) -> None:
         super().__init__()
         self.config = config
-        backbone = _backbone(config)
+        backbone = create(config)
         self.backbone = backbone
         self.dim: int = getattr(backbone, "head_hidden_size", None) or backbone.num_features
+        self.neck: nn.Module = self._neck(config.neck) if config.neck else nn.Identity()
+        self._pieces, self._checkpointing, self._through_blocks = 1, False, through_blocks
+        self._momenta: list[tuple[Any, float | None]] = []
+
+    def add_neck(self, width: int) -> None:
+        """Let the pooled feature go through a linear layer, batch norm and ReLU; `config` and `dim` tell of it from then on.
+
+        Raises:
+            UserError: where there is a neck already.
+        """
+        if self.config.neck:
+            raise UserError("encoder.neck is set, and the method keeps the first layer of its projector as the neck: leave encoder.neck out")
+        self.config, self.neck = self.config.model_copy(update={"neck": width}), self._neck(width)
+
+    def _neck(self, width: int) -> nn.Sequential:
+        before, self.dim = self.dim, width
+        return nn.Sequential(*mlp(before, width, last_norm=True), nn.ReLU())
 
     @property
     def width(self) -> int:
@@ -46,7 +66,9 @@ class TimmEncoder(nn.Module):
 
         Plain ViTs also take crops of another size than `config.image_size`, as long as it is a multiple of the patch.
         """
-        pooled: Tensor = self.backbone(images)
+        if self.is_vit:
+            return self.tokens(images).pooled
+        pooled: Tensor = self.neck(self._in_pieces(lambda crops: [self.backbone(crop) for crop in crops], [images])[0])
         return pooled
 
     def tokens(self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> Features:
@@ -58,17 +80,17 @@ class TimmEncoder(nn.Module):
         return self.multi_crop([images], [mask], mask_token)[0]
 
     def multi_crop(self, crops: list[Tensor], masks: Sequence[Tensor | None] = (), mask_token: Tensor | None = None) -> list[Features]:
-        """Features of crops (B_i, C, S_i, S_i) of any sizes, in their order; those of equal size are best joined beforehand.
+        """Features of crops (B_i, C, S_i, S_i) of any sizes, in their order; a ViT sees all of them in one pass.
 
         Args:
             masks: (B_i, N_i) or None a crop, true where a patch is replaced by `mask_token` (width,); none masked where empty. ViTs only.
         """
-        if not self.is_vit:
-            assert not any(mask is not None for mask in masks), "only a ViT's patches can be masked"
-            return [self._features(self.backbone.forward_features(crop)) for crop in crops]
-        given = masks or [None] * len(crops)
-        sequences = [vit.embed(self.backbone, crop, mask, mask_token) for crop, mask in zip(crops, given, strict=True)]
-        return [self._features(tokens) for tokens in vit.through_blocks(self.backbone, sequences)]
+        given = list(masks) or [None] * len(crops)
+        if self.is_vit:
+            return [self._features(tokens) for tokens in self._tokens(crops, given, [None] * len(crops), mask_token)]
+        assert not any(mask is not None for mask in given), "only a ViT's patches can be masked"
+        places = self._in_pieces(lambda crops: [self.backbone.forward_features(crop) for crop in crops], crops)
+        return [self._features(features) for features in places]
 
     def visible(self, images: Tensor, kept: Tensor) -> Tensor:
         """Tokens (B, prefix_tokens + n, width) of an image of which only some patches go in: prefix tokens first, then those patches.
@@ -76,8 +98,45 @@ class TimmEncoder(nn.Module):
         Args:
             kept: (B, n), numbers of the patches that go in. ViTs only.
         """
-        tokens = vit.embed(self.backbone, images, kept=kept)
-        return vit.through_blocks(self.backbone, [tokens])[0]
+        return self._tokens([images], [None], [kept])[0]
+
+    def memory(self, pieces: int = 1, checkpointing: bool = False) -> None:
+        """Let training take more time and less memory: losses and gradients stay the same, and evaluation is not touched.
+
+        Args:
+            pieces: a batch goes through in so many pieces, each computed again in the backward pass: memory for one of them, and for
+                the features of all. The loss sees the whole batch (the idea of GradCache, https://arxiv.org/abs/2101.06983).
+            checkpointing: only the outputs of blocks are kept, and what is inside of them is computed again.
+
+        Raises:
+            UserError: where pieces would change the result, as batch norms would see one piece each, or timm cannot checkpoint the model.
+        """
+        norms = [module for module in self.backbone.modules() if isinstance(module, (_BatchNorm, GlobalBatchNorm))]
+        if pieces > 1 and norms:
+            raise UserError(
+                f"train.accumulate {pieces} does not fit encoder '{self.config.name}': its batch norms would see one piece of the batch at a "
+                "time; take an encoder without batch norm, such as a ViT, or set train.activation_checkpointing instead"
+            )
+        if checkpointing and not self.is_vit:
+            try:
+                self.backbone.set_grad_checkpointing()
+            except (AttributeError, AssertionError) as error:
+                raise UserError(f"train.activation_checkpointing: timm cannot do so with encoder '{self.config.name}'; leave it out") from error
+        self._pieces, self._checkpointing = pieces, checkpointing
+        self._momenta = [(norm, norm.momentum) for norm in norms] if checkpointing else []
+
+    def compile_blocks(self) -> None:
+        """Let torch.compile fuse the operations of the forward and backward pass."""
+        if self.is_vit:
+            self._through_blocks = torch.compile(through_blocks)
+        else:
+            self.backbone.forward_features = torch.compile(self.backbone.forward_features)
+
+    def patches_only(self) -> None:
+        """Hold still what only pooled features go through, for a method that trains patches alone: it would get no gradient."""
+        for name in ("fc_norm", "attn_pool"):
+            if (module := getattr(self.backbone, name, None)) is not None:
+                module.requires_grad_(False)
 
     @property
     def is_vit(self) -> bool:
@@ -93,8 +152,41 @@ class TimmEncoder(nn.Module):
         """Patches along a side of a crop of `size`; ViTs only."""
         return size // int(self.backbone.patch_embed.patch_size[0])
 
+    def _tokens(self, crops: list[Tensor], masks: list[Tensor | None], kept: Sequence[Tensor | None], mask_token: Tensor | None = None) -> list[Tensor]:
+        """A ViT's tokens (B_i, P + N_i, width) after the last block and its norm."""
+
+        def passed(crops: list[Tensor], masks: list[Tensor | None], kept: list[Tensor | None]) -> list[Tensor]:
+            each = zip(crops, masks, kept, strict=True)
+            sequences = [vit.embed(self.backbone, crop, mask, mask_token, rows) for crop, mask, rows in each]
+            return self._through_blocks(self.backbone, sequences, self._checkpointing and self._saves_memory)
+
+        return self._in_pieces(passed, crops, masks, list(kept))
+
+    @property
+    def _saves_memory(self) -> bool:
+        return self.training and torch.is_grad_enabled()
+
+    def _in_pieces(self, run: Callable[..., list[Tensor]], crops: list[Tensor], *others: list[Any]) -> list[Tensor]:
+        """What `run` makes of crops and what belongs to them, of a piece of their rows at a time where memory is to be saved."""
+        pieces = min(self._pieces, *map(len, crops)) if self._saves_memory else 1
+        with self._counting_once():
+            if pieces == 1:
+                return run(crops, *others)
+            shares: list[list[Any]] = [[[None] * pieces if rows is None else rows.tensor_split(pieces) for rows in each] for each in (crops, *others)]
+            parts = [checkpoint(run, *([rows[i] for rows in each] for each in shares), use_reentrant=False) for i in range(pieces)]
+        return [torch.cat(tokens) for tokens in zip(*parts, strict=True)]
+
+    @contextmanager
+    def _counting_once(self) -> Iterator[None]:
+        """Batch norms move their running statistics in here only: not when a checkpoint is computed again in the backward pass."""
+        for norm, momentum in self._momenta:
+            norm.momentum = momentum
+        yield
+        for norm, _ in self._momenta:
+            norm.momentum = 0.0
+
     def _features(self, features: Tensor) -> Features:
-        pooled: Tensor = self.backbone.forward_head(features, pre_logits=True)
+        pooled: Tensor = self.neck(self.backbone.forward_head(features, pre_logits=True))
         if features.ndim == 3:
             return Features(pooled, features[:, self.prefix_tokens :])
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
@@ -105,62 +197,3 @@ class TimmEncoder(nn.Module):
 def parameters(module: nn.Module) -> int:
     """How many numbers the module's parameters hold, trainable or not."""
     return sum(p.numel() for p in module.parameters())
-
-
-def _backbone(config: Encoder) -> Any:
-    architecture = config.name.split(".")[0]  # what follows a dot names pretrained weights
-    if not timm.is_model(architecture):
-        advice = did_you_mean(architecture, timm.list_models()) or "see timm.list_models()"
-        raise UserError(f"encoder.name '{config.name}': timm has no such model; {advice}")
-    arguments = _arguments(config)
-    try:
-        backbone = _create(architecture, arguments)
-    except (TypeError, AssertionError, ValueError) as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise UserError(
-            f"encoder '{config.name}' cannot be made with {given}: {error}; "
-            "check encoder.options, and that patch_size, depth, width and heads are given to ViTs only"
-        ) from error
-    if config.stem != "imagenet":
-        _small_stem(backbone, config)
-    return backbone
-
-
-def _arguments(config: Encoder) -> dict[str, Any]:
-    named = {"patch_size": config.patch_size, "depth": config.depth, "embed_dim": config.width, "num_heads": config.heads}
-    given = {name: value for name, value in named.items() if value is not None}
-    size = {"img_size": config.image_size} if config.is_vit else {}
-    return {"in_chans": config.channels, **size, **given, **config.options}
-
-
-def _create(architecture: str, arguments: dict[str, Any]) -> nn.Module:
-    """The timm model, with position embeddings that follow the crop's size where it is a transformer that can do so."""
-    fixed = partial(timm.create_model, architecture, pretrained=False, num_classes=0, **arguments)
-    if "img_size" in arguments:
-        try:
-            dynamic: nn.Module = fixed(dynamic_img_size=True)
-            return dynamic
-        except TypeError as error:
-            if "dynamic_img_size" not in str(error):
-                raise
-    model: nn.Module = fixed()
-    return model
-
-
-def _small_stem(backbone: nn.Module, config: Encoder) -> None:
-    """Let the stem of a ResNet keep the resolution of a small image: 3x3 convolution, no pooling.
-
-    A deep stem is 3x3 already and only loses its stride. Sources: SimCLR (https://arxiv.org/abs/2002.05709), appendix B.9.
-    """
-    if not isinstance(backbone, (ResNet, ResNetV2)):
-        raise UserError(f"encoder.stem '{config.stem}' is for ResNets, and '{config.name}' is none: leave it out")
-    stem, pool = (backbone, "maxpool") if isinstance(backbone, ResNet) else (backbone.stem, "pool")
-    path, first = next((name, m) for name, m in stem.named_modules() if isinstance(m, nn.Conv2d))
-    stride = _STEM_STRIDE[config.stem]
-    if first.kernel_size == (7, 7):
-        holder = stem.get_submodule(path.rpartition(".")[0])
-        small = type(first)(first.in_channels, first.out_channels, 3, stride=stride, padding=1, bias=first.bias is not None)
-        setattr(holder, path.rpartition(".")[2], small)
-    else:
-        first.stride = (stride, stride)
-    setattr(stem, pool, nn.Identity())

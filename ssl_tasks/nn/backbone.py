@@ -1,0 +1,75 @@
+"""The timm model behind a config, with the few changes that small images need."""
+
+from typing import Any
+
+import timm
+from timm.models.resnet import ResNet
+from timm.models.resnetv2 import ResNetV2
+from torch import nn
+
+from schemas.encoders import Encoder
+from schemas.errors import UserError, did_you_mean
+
+_STEM_STRIDE = {"cifar": 1, "half": 2}
+
+
+def create(config: Encoder) -> Any:
+    """The timm model that a config describes, without classifier and without pretrained weights.
+
+    Raises:
+        UserError: if timm knows no such model, or the model takes no such argument.
+    """
+    architecture = config.name.split(".")[0]  # what follows a dot names pretrained weights
+    if not timm.is_model(architecture):
+        advice = did_you_mean(architecture, timm.list_models()) or "see timm.list_models()"
+        raise UserError(f"encoder.name '{config.name}': timm has no such model; {advice}")
+    arguments = _arguments(config)
+    try:
+        backbone = _create(architecture, config, arguments)
+    except (TypeError, AssertionError, ValueError) as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise UserError(
+            f"encoder '{config.name}' cannot be made with {given}: {error}; "
+            "check encoder.options, and that patch_size, depth, width and heads are given to ViTs only"
+        ) from error
+    if config.stem != "imagenet":
+        _small_stem(backbone, config)
+    return backbone
+
+
+def _arguments(config: Encoder) -> dict[str, Any]:
+    named = {"patch_size": config.patch_size, "depth": config.depth, "embed_dim": config.width, "num_heads": config.heads}
+    given = {name: value for name, value in named.items() if value is not None}
+    return {"in_chans": config.channels, **given, **config.options}
+
+
+def _create(architecture: str, config: Encoder, arguments: dict[str, Any]) -> Any:
+    """The timm model, of the config's image size where its kind has one, and taking crops of other sizes where it can do so."""
+    sized = {"img_size": config.image_size, **arguments}
+    attempts = [{"dynamic_img_size": True, **sized}, sized] if config.is_vit or config.patch else []
+    for attempt in attempts:
+        try:
+            return timm.create_model(architecture, pretrained=False, num_classes=0, **attempt)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+    return timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
+
+
+def _small_stem(backbone: nn.Module, config: Encoder) -> None:
+    """Let the stem of a ResNet keep the resolution of a small image: 3x3 convolution, no pooling.
+
+    A deep stem is 3x3 already and only loses its stride. Sources: SimCLR (https://arxiv.org/abs/2002.05709), appendix B.9.
+    """
+    if not isinstance(backbone, (ResNet, ResNetV2)):
+        raise UserError(f"encoder.stem '{config.stem}' is for ResNets, and '{config.name}' is none: leave it out")
+    stem, pool = (backbone, "maxpool") if isinstance(backbone, ResNet) else (backbone.stem, "pool")
+    path, first = next((name, m) for name, m in stem.named_modules() if isinstance(m, nn.Conv2d))
+    stride = _STEM_STRIDE[config.stem]
+    if first.kernel_size == (7, 7):
+        holder = stem.get_submodule(path.rpartition(".")[0])
+        small = type(first)(first.in_channels, first.out_channels, 3, stride=stride, padding=1, bias=first.bias is not None)
+        setattr(holder, path.rpartition(".")[2], small)
+    else:
+        first.stride = (stride, stride)
+    setattr(stem, pool, nn.Identity())
