@@ -24,6 +24,19 @@ class VICReg(MethodSpec):
     covariance: Weight = Field(1.0, description="weight of the covariance term")
     hidden: PositiveInt = Field(8192, description="width of the expander's two hidden layers")
     output: PositiveInt = Field(8192, description="dimension of the expander's output")
-    views: Annotated[Views, AfterValidator(exactly_two)] = Field(
-        Views(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, solarize=0.1), description="how two views are made of an image"
-    )
+    views: Annotated[Views, AfterValidator(exactly_two)] = Field(Views(preset="byol"), description="how two views are made of an image")
+
+
+class BarlowTwins(MethodSpec):
+    """The cross-correlation of two views' embeddings becomes the identity: equal along a dimension, unrelated between two."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2103.03230"
+    family = "decorrelation"
+    year = 2021
+    exports = "encoder"
+    smallest_batch = 128
+    kind: Literal["barlow_twins"] = "barlow_twins"
+    redundancy: Weight = Field(5e-3, description="lambda, weight of the redundancy term; 0 makes all dimensions say the same")
+    hidden: PositiveInt = Field(8192, description="width of the projector's two hidden layers")
+    output: PositiveInt = Field(8192, description="dimension of the projector's output")
+    views: Annotated[Views, AfterValidator(exactly_two)] = Field(Views(preset="barlow_twins"), description="how two views are made of an image")

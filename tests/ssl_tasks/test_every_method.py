@@ -170,12 +170,15 @@ def test_a_batch_is_learned_by_heart_in_twenty_steps(case: Case) -> None:
     """A moving-average teacher stands still and is sure of itself here, so that the loss has a fixed target and can come near zero.
 
     The keys of an untrained encoder hardly differ: MoCo's softmax must be cold to tell them apart in so few steps. Its queue, random at
-    first, is filled beforehand.
+    first, is filled beforehand. SwAV has no teacher that could stand still: its codes are of this batch alone and sharp, and there are no
+    local crops, which hold next to nothing of an image of noise.
     """
     still = {"momentum": 1.0, "center_momentum": 1.0, "teacher_temperature": 1e-3, "teacher_temperature_start": 1e-3}
     if case.config.kind.startswith("moco"):
         still["temperature"] = 0.005
     config = case.config.model_copy(update={name: value for name, value in still.items() if name in type(case.config).model_fields})
+    if isinstance(config, configs.SwAV):
+        config = config.model_copy(update={"epsilon": 0.01, "queue": 0, "views": config.views.model_copy(update={"local_count": 0})})
     method = replace(case, config=config).make()
     optimizer, views = adam(method, 1e-2), views_of(method)
     while isinstance(method, MoCo) and not method.queue.is_full:
