@@ -11,7 +11,6 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_tasks.losses.contrastive import nt_xent
 from ssl_tasks.losses.decorrelation import covariance, invariance, variance
 from ssl_tasks.losses.feature import cosine_distance
 from ssl_tasks.losses.self_distillation import center_and_sharpen, dino
@@ -36,65 +35,6 @@ def double(rows: object) -> Tensor:
 def softmax(x: Matrix) -> Matrix:
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
-
-
-# NT-Xent
-
-
-def nt_xent_by_formula(z: Matrix, z_prime: Matrix, tau: float) -> Matrix:
-    """Equation 1 of https://arxiv.org/abs/2002.05709 as printed, with loops: one loss an anchor."""
-    views = np.concatenate([z, z_prime])
-    views /= np.linalg.norm(views, axis=1, keepdims=True)
-    n = len(z)
-    losses = []
-    for i in range(2 * n):
-        positive = (i + n) % (2 * n)
-        denominator = sum(np.exp(views[i] @ views[k] / tau) for k in range(2 * n) if k != i)
-        losses.append(-np.log(np.exp(views[i] @ views[positive] / tau) / denominator))
-    return np.array(losses)
-
-
-@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
-def test_nt_xent_is_the_papers_equation(tau: float) -> None:
-    z, z_prime = two(6, 5)
-    assert_allclose(nt_xent(z, z_prime, tau), nt_xent_by_formula(z.numpy(), z_prime.numpy(), tau).mean(), rtol=1e-12)
-
-
-@pytest.mark.parametrize(("images", "expected"), [(2, 1.098612), (4, 1.945910), (256, 6.23636959)])
-def test_nt_xent_of_equal_embeddings_is_the_logarithm_of_the_candidates(images: int, expected: float) -> None:
-    z = torch.ones(images, 3, dtype=torch.float64)
-    assert_allclose(nt_xent(z, z, 0.1), math.log(2 * images - 1), rtol=1e-12)
-    assert_allclose(nt_xent(z, z, 0.1), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(("images", "expected"), [(2, 0.239545), (4, 0.594438)])
-def test_nt_xent_of_orthogonal_images(images: int, expected: float) -> None:
-    z = torch.eye(images, dtype=torch.float64)
-    assert_allclose(nt_xent(z, z, 0.5), math.log(1 + (2 * images - 2) * math.exp(-1 / 0.5)), rtol=1e-12)
-    assert_allclose(nt_xent(z, z, 0.5), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(("tau", "expected"), [(0.5, 0.430190), (0.1, 0.063780)])
-def test_nt_xent_of_two_pairs_in_the_plane(tau: float, expected: float) -> None:
-    z, z_prime = double([[1, 0], [0, 1]]), double([[0.8, 0.6], [-0.6, 0.8]])
-    assert_allclose(nt_xent(z, z_prime, tau), expected, atol=1e-6)
-
-
-def test_nt_xent_differs_between_the_two_directions_of_a_pair() -> None:
-    z, z_prime = double([[1, 0], [0, 1]]), double([[0.8, 0.6], [-0.6, 0.8]])
-    first_of_all = nt_xent(z[:1], z_prime[:1], 0.5, (z, z_prime))
-    assert_allclose(first_of_all, (0.233258 + 0.627123) / 2, atol=1e-6)
-
-
-def test_nt_xent_ignores_the_length_of_embeddings() -> None:
-    z, z_prime = two(4, 3)
-    assert_allclose(nt_xent(3 * z, z_prime / 7, 0.2), nt_xent(z, z_prime, 0.2), rtol=1e-12)
-
-
-def test_nt_xent_of_parts_averages_to_that_of_the_whole_batch() -> None:
-    z, z_prime = two(6, 5)
-    parts = [nt_xent(z[i : i + 2], z_prime[i : i + 2], 0.2, (z, z_prime), offset=i) for i in (0, 2, 4)]
-    assert_allclose(np.mean(parts), nt_xent(z, z_prime, 0.2), rtol=1e-12)
 
 
 # VICReg
@@ -218,7 +158,6 @@ def test_cosine_distance_worked_out_by_hand() -> None:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "nt_xent": lambda a, b: nt_xent(a, b, 0.1),
     "invariance": invariance,
     "variance": variance,
     "covariance": covariance,

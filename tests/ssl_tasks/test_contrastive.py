@@ -1,0 +1,528 @@
+"""SimCLR and MoCo: losses against the papers' formulas in float64 NumPy, and the parts that keep a queue and its keys honest."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from small_methods import ENCODERS
+from test_checkpoints import sealed
+from tiny_training import VIEWS, make, train, weights
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from schemas import methods as configs
+from schemas.errors import UserError
+from ssl_tasks.checkpoints import NECK, WEIGHTS, load_encoder
+from ssl_tasks.losses.contrastive import moco, moco_v3, nt_xent
+from ssl_tasks.methods.contrastive.moco import MoCo
+from ssl_tasks.methods.contrastive.moco_v3 import MoCoV3
+from ssl_tasks.methods.contrastive.simclr import SimCLR
+from ssl_tasks.nn.ema import Teacher
+from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.queue import Queue
+
+Matrix = NDArray[np.float64]
+
+
+def random(*shape: int) -> Tensor:
+    """Standard normal numbers, the same at each call."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def two(*shape: int) -> tuple[Tensor, Tensor]:
+    first, second = random(2, *shape)
+    return first, second
+
+
+def double(rows: object) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def unit(x: Tensor) -> Matrix:
+    """Rows of length 1."""
+    rows: Matrix = x.detach().numpy()
+    of_length_one: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return of_length_one
+
+
+def backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]  # of torch
+
+
+PLANE = double([[1, 0], [0, 1]]), double([[0.8, 0.6], [-0.6, 0.8]])
+"""Two images, two views of each."""
+
+
+# NT-Xent
+
+
+def nt_xent_by_formula(z: Tensor, z_prime: Tensor, tau: float, decoupled: bool = False) -> Matrix:
+    """Equation 1 of https://arxiv.org/abs/2002.05709, and with `decoupled` L_DC of https://arxiv.org/abs/2110.06848: one loss an anchor."""
+    views = np.concatenate([unit(z), unit(z_prime)])
+    n = len(z)
+    losses = []
+    for i in range(2 * n):
+        positive = (i + n) % (2 * n)
+        left_out = (i, positive) if decoupled else (i,)
+        denominator = sum(np.exp(views[i] @ views[k] / tau) for k in range(2 * n) if k not in left_out)
+        losses.append(-np.log(np.exp(views[i] @ views[positive] / tau) / denominator))
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("decoupled", [False, True], ids=["NT-Xent", "DCL"])
+@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
+def test_nt_xent_is_the_papers_equation(tau: float, decoupled: bool) -> None:
+    z, z_prime = two(6, 5)
+    assert_allclose(nt_xent(z, z_prime, tau, decoupled=decoupled), nt_xent_by_formula(z, z_prime, tau, decoupled).mean(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(2, 1.098612), (4, 1.945910), (256, 6.23636959)])
+def test_nt_xent_of_equal_embeddings_is_the_logarithm_of_the_candidates(images: int, expected: float) -> None:
+    z = torch.ones(images, 3, dtype=torch.float64)
+    assert_allclose(nt_xent(z, z, 0.1), math.log(2 * images - 1), rtol=1e-12)
+    assert_allclose(nt_xent(z, z, 0.1), expected, atol=1e-6)
+    assert_allclose(nt_xent(z, z, 0.1, decoupled=True), math.log(2 * images - 2), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(2, 0.239545), (4, 0.594438)])
+def test_nt_xent_of_orthogonal_images(images: int, expected: float) -> None:
+    z = torch.eye(images, dtype=torch.float64)
+    assert_allclose(nt_xent(z, z, 0.5), math.log(1 + (2 * images - 2) * math.exp(-1 / 0.5)), rtol=1e-12)
+    assert_allclose(nt_xent(z, z, 0.5), expected, atol=1e-6)
+    assert_allclose(nt_xent(z, z, 0.5, decoupled=True), math.log(2 * images - 2) - 1 / 0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("tau", "expected"), [(0.5, 0.430190), (0.1, 0.063780)])
+def test_nt_xent_of_two_pairs_in_the_plane(tau: float, expected: float) -> None:
+    assert_allclose(nt_xent(*PLANE, tau), expected, atol=1e-6)
+
+
+def test_nt_xent_differs_between_the_two_directions_of_a_pair() -> None:
+    first_of_all = nt_xent(PLANE[0][:1], PLANE[1][:1], 0.5, PLANE)
+    assert_allclose(first_of_all, (0.233258 + 0.627123) / 2, atol=1e-6)
+
+
+def test_nt_xent_ignores_the_length_of_embeddings() -> None:
+    z, z_prime = two(4, 3)
+    assert_allclose(nt_xent(3 * z, z_prime / 7, 0.2), nt_xent(z, z_prime, 0.2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("decoupled", [False, True], ids=["NT-Xent", "DCL"])
+def test_nt_xent_of_parts_averages_to_that_of_the_whole_batch(decoupled: bool) -> None:
+    z, z_prime = two(6, 5)
+    parts = [nt_xent(z[i : i + 2], z_prime[i : i + 2], 0.2, (z, z_prime), i, decoupled) for i in (0, 2, 4)]
+    assert_allclose(np.mean(parts), nt_xent(z, z_prime, 0.2, decoupled=decoupled), rtol=1e-12)
+
+
+def test_a_pair_that_is_close_already_pushes_less_in_nt_xent_and_as_hard_as_ever_when_decoupled() -> None:
+    """The gradients differ by the factor 1 - p of each anchor, p being what its softmax gives the positive (DCL, proposition 1)."""
+    gradients = []
+    for decoupled in (False, True):
+        z = torch.eye(4, dtype=torch.float64, requires_grad=True)
+        backward(nt_xent(z, torch.eye(4, dtype=torch.float64), 0.2, decoupled=decoupled))
+        assert z.grad is not None
+        gradients.append(z.grad)
+    p = math.exp(1 / 0.2) / (math.exp(1 / 0.2) + 6)
+    assert gradients[1].abs().max() > 0.1
+    assert_allclose(gradients[0], (1 - p) * gradients[1], rtol=1e-12, atol=1e-15)
+
+
+# MoCo's and MoCo v3's loss
+
+
+def moco_by_formula(q: Tensor, k: Tensor, queue: Tensor, tau: float) -> float:
+    """Equation 1 of https://arxiv.org/abs/1911.05722: one positive, K negatives."""
+    losses = []
+    for query, key in zip(unit(q), unit(k), strict=True):
+        positive = np.exp(query @ key / tau)
+        losses.append(-np.log(positive / (positive + sum(np.exp(query @ negative / tau) for negative in queue.numpy()))))
+    return float(np.mean(losses))
+
+
+def moco_v3_by_formula(q: Tensor, k: Tensor, tau: float) -> float:
+    """`ctr` of algorithm 1 of https://arxiv.org/abs/2104.02057: cross-entropy over the keys of the batch, times 2 tau."""
+    queries, keys = unit(q), unit(k)
+    losses = []
+    for i, query in enumerate(queries):
+        similarities = np.exp([query @ key / tau for key in keys])
+        losses.append(-np.log(similarities[i] / similarities.sum()))
+    return float(2 * tau * np.mean(losses))
+
+
+@pytest.mark.parametrize("tau", [0.07, 0.2, 1.0])
+def test_moco_is_the_papers_equation(tau: float) -> None:
+    (q, k), queue = two(6, 5), normalize(random(9, 5), dim=1)
+    assert_allclose(moco(q, k, queue, tau), moco_by_formula(q, k, queue, tau), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("tau", "expected"), [(0.07, 0.040135), (0.2, 6.092617)])
+def test_moco_of_a_query_on_its_key_and_across_the_queue(tau: float, expected: float) -> None:
+    q, queue = double([[1, 0]]), double([[0, 1]]).expand(65536, 2)
+    assert_allclose(moco(q, q, queue, tau), expected, atol=1e-6)
+    assert_allclose(moco(q, q, queue, tau), math.log(1 + 65536 * math.exp(-1 / tau)), atol=1e-12)
+
+
+def test_moco_of_equal_embeddings_is_the_logarithm_of_the_candidates() -> None:
+    q = double([[1, 0]])
+    assert_allclose(moco(q, q, q.expand(65536, 2), 0.07), 11.09037015, atol=1e-8)
+
+
+@pytest.mark.parametrize("tau", [0.2, 1.0])
+def test_moco_v3_is_the_papers_algorithm(tau: float) -> None:
+    q, k = two(6, 5)
+    assert_allclose(moco_v3(q, k, tau), moco_v3_by_formula(q, k, tau), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("tau", "expected"), [(0.2, 0.008005), (1.0, 1.487337)])
+def test_moco_v3_of_four_orthogonal_images(tau: float, expected: float) -> None:
+    z = torch.eye(4, dtype=torch.float64)
+    assert_allclose(moco_v3(z, z, tau), expected, atol=1e-6)
+
+
+def test_moco_v3_of_parts_averages_to_that_of_the_whole_batch() -> None:
+    q, k = two(6, 5)
+    assert_allclose(np.mean([moco_v3(q[i : i + 2], k, 0.2, i) for i in (0, 2, 4)]), moco_v3(q, k, 0.2), rtol=1e-12)
+
+
+def test_queries_and_keys_may_have_any_length() -> None:
+    (q, k), queue = two(4, 3), normalize(random(7, 3), dim=1)
+    assert_allclose(moco(3 * q, k / 7, queue, 0.2), moco(q, k, queue, 0.2), rtol=1e-12)
+    assert_allclose(moco_v3(3 * q, k / 7, 0.2), moco_v3(q, k, 0.2), rtol=1e-12)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nt_xent": lambda a, b: nt_xent(a, b, 0.1),
+    "dcl": lambda a, b: nt_xent(a, b, 0.1, decoupled=True),
+    "moco": lambda a, b: moco(a, b, b, 0.07),
+    "moco_v3": lambda a, b: moco_v3(a, b, 0.2),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_losses_compute_in_float32_under_autocast(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    a, b = (x.to(torch.bfloat16) for x in two(16, 12))
+    expected = loss(a.float(), b.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        computed = loss(a, b)
+    assert computed.dtype == torch.float32
+    assert computed == expected
+
+
+# The queue
+
+
+def test_a_queue_drops_the_oldest_rows_first_and_any_batch_goes_round_its_end() -> None:
+    queue, rows = Queue(5, 2), torch.arange(24.0).view(12, 2)
+    for start in range(0, 12, 3):
+        assert not queue.is_full or start >= 6
+        queue.push(rows[start : start + 3])
+        newest = rows[max(0, start + 3 - 5) : start + 3].tolist()
+        assert all(row in queue.rows.tolist() for row in newest)
+    assert sorted(queue.rows.tolist()) == rows[-5:].tolist()
+
+
+def test_of_a_batch_longer_than_the_queue_the_last_rows_stay() -> None:
+    queue, rows = Queue(5, 2), torch.arange(24.0).view(12, 2)
+    queue.push(rows)
+    assert sorted(queue.rows.tolist()) == rows[-5:].tolist()
+
+
+def test_the_age_of_a_queue_is_that_of_its_oldest_row() -> None:
+    queue, ages = Queue(8, 2), []
+    for _ in range(5):
+        ages.append(queue.age)
+        queue.push(torch.zeros(4, 2))
+    assert ages == [0, 1, 2, 2, 2]
+
+
+# MoCo v1 and v2
+
+SMALL: dict[str, Any] = {"queue": 10, "output": 8}
+V1, V2 = configs.MoCoV1(**SMALL), configs.MoCoV2(**SMALL, hidden=24)
+both = pytest.mark.parametrize("config", [V1, V2], ids=["v1", "v2"])
+
+
+def made(config: Any, encoder: str = "vit", **changes: float) -> Any:
+    """A small method in train mode."""
+    return make(config.model_copy(update=changes), ENCODERS[encoder]).train()
+
+
+def views(seed: int = 0, images: int = 4) -> list[Tensor]:
+    return list(torch.randn(2, images, 1, 16, 16, generator=torch.Generator().manual_seed(seed)))
+
+
+def step(method: Any, progress: float = 0.5, seed: int = 0) -> None:
+    """One plain gradient step, with all that the training loop calls."""
+    trained = [p for p in method.parameters() if p.requires_grad]
+    (loss,) = method(views(seed), progress).values()
+    backward(loss)
+    method.before_step(progress)
+    torch.optim.SGD(trained, lr=0.1).step()
+    method.zero_grad()
+    method.after_step(progress)
+
+
+def keys_of(method: MoCo, seed: int = 0) -> Tensor:
+    return normalize(method.key_head(method.key_encoder(views(seed)[1])), dim=1)
+
+
+@both
+def test_no_gradient_reaches_the_key_encoder(config: Any) -> None:
+    method = made(config)
+    backward(method(views(), 0.5)["info_nce"])
+    keys = [*method.key_encoder.parameters(), *method.key_head.parameters()]
+    assert keys
+    assert all(p.grad is None and not p.requires_grad for p in keys)
+    assert not keys_of(method).requires_grad
+    assert all(p.grad is not None for p in method.encoder.parameters())
+
+
+@both
+def test_the_loss_is_that_of_the_first_views_queries_and_the_second_views_keys_against_the_queue(config: Any) -> None:
+    method = made(config).double()
+    first, second = (view.double() for view in views())
+    q, k = method.head(method.encoder(first)), method.key_head(method.key_encoder(second))
+    expected = moco_by_formula(q, k, method.queue.rows, config.temperature)
+    assert_allclose(method([first, second], 0.5)["info_nce"].detach(), expected, rtol=1e-10)
+
+
+def test_a_query_does_not_meet_its_own_key_as_a_negative() -> None:
+    """The queue changes after the step alone; with its own keys in it, the loss of a batch would be higher."""
+    method = made(V2, momentum=1.0)
+    before = method.queue.rows.clone()
+    loss = method(views(), 0.5)["info_nce"].item()
+    assert torch.equal(method.queue.rows, before)
+    method.after_step(0.5)
+    assert_allclose(method.queue.rows[:4], keys_of(method), atol=1e-6)
+    assert torch.equal(method.queue.rows[4:], before[4:])
+    assert method.eval()(views(), 0.5)["info_nce"].item() > loss + 0.1
+
+
+def test_keys_come_in_once_a_step_and_leave_in_the_order_in_which_they_came() -> None:
+    """Four keys a step in a queue of ten: after four steps the last two steps' are whole, and half of those before."""
+    method = made(V2, momentum=1.0)
+    for seed in range(4):
+        method(views(seed), 0.5)  # twice, as if the first forward had been thrown away
+        method(views(seed), 0.5)
+        method.after_step(0.5)
+        method.after_step(0.5)  # without a forward in between nothing comes in
+        assert int(method.queue.pushed) == 4 * (seed + 1)
+    expected = torch.cat([keys_of(method, seed) for seed in range(4)])[-10:]
+    distances = torch.cdist(expected, method.queue.rows)
+    assert distances.min(dim=1).values.max() < 1e-5
+    assert sorted(distances.argmin(dim=1).tolist()) == list(range(10))
+
+
+def test_keys_that_are_looked_at_in_eval_mode_do_not_come_in() -> None:
+    method = made(V2).eval()
+    method(views(), 0.5)
+    method.after_step(0.5)
+    assert int(method.queue.pushed) == 0
+
+
+def test_keys_on_their_way_are_not_part_of_a_checkpoint() -> None:
+    method = made(V2)
+    before = list(method.state_dict())
+    method(views(), 0.5)
+    assert list(method.state_dict()) == before
+    assert {"queue.rows", "queue.pushed"} <= set(before)
+
+
+def test_keys_in_the_queue_are_unit_vectors() -> None:
+    method = made(V1)
+    for seed in range(3):
+        step(method, seed=seed)
+    assert_allclose(method.queue.rows.norm(dim=1), torch.ones(10), rtol=1e-6)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_without_momentum_the_key_encoder_is_the_query_encoder(encoder: str) -> None:
+    method = made(V2, encoder, momentum=0.0)
+    step(method)
+    assert weights(method.key_encoder.network) == weights(method.encoder)
+    assert weights(method.key_head.network) == weights(method.head)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_the_key_encoder_moves_by_the_same_share_at_any_time(progress: float) -> None:
+    method = made(V2, momentum=0.9)
+    before = [p.clone() for p in method.key_head.parameters()]
+    step(method, progress)
+    for old, new, query in zip(before, method.key_head.parameters(), method.head.parameters(), strict=True):
+        assert_allclose(new, 0.9 * old + 0.1 * query.detach(), atol=1e-6)
+
+
+def test_the_head_is_linear_in_v1_and_in_v2_an_mlp_without_batch_norm() -> None:
+    kinds = [[type(layer) for layer in made(config).head] for config in (V1, V2)]
+    assert kinds == [[nn.Linear], [nn.Linear, nn.ReLU, nn.Linear]]
+    assert all(layer.bias is not None for layer in made(V2).head if isinstance(layer, nn.Linear))
+
+
+def test_how_stale_the_queue_is() -> None:
+    """Ten keys, four a step: the oldest is two and a half steps old, in which the key encoder was replaced by 1 - 0.9^2.5."""
+    method = made(V2, momentum=0.9)
+    ages = []
+    for seed in range(5):
+        ages.append(method.monitored(views())["queue_age"])
+        step(method, seed=seed)
+    assert ages == [0, 1, 2, 2.5, 2.5]
+    assert_allclose(method.monitored(views())["queue_drift"], 1 - 0.9**2.5)
+
+
+def test_the_query_encoder_is_what_is_exported() -> None:
+    for config in (V1, V2, V3):
+        method = made(config)
+        assert method.exported() is method.encoder
+
+
+# MoCo v3
+
+V3 = configs.MoCoV3(hidden=24, output=8)
+
+
+def test_only_queries_go_through_the_predictor_and_both_directions_are_added() -> None:
+    method = made(V3).double()
+    assert sum(isinstance(m, Teacher) for m in method.modules()) == 2  # encoder and projector: there is no predictor for keys
+    images = torch.cat(views()).double()
+    keys = method.key_projector(method.key_encoder(images))
+    queries = method.predictor(method.projector(method.encoder(images)))
+    expected = moco_v3_by_formula(queries[:4], keys[4:], 0.2) + moco_v3_by_formula(queries[4:], keys[:4], 0.2)
+    assert_allclose(method(list(images.chunk(2)), 0.5)["info_nce"].detach(), expected, rtol=1e-10)
+
+
+def test_the_order_of_the_two_views_does_not_matter() -> None:
+    method = made(V3)
+    loss, swapped = (method(pair, 0.5)["info_nce"].item() for pair in (views(), views()[::-1]))
+    assert_allclose(swapped, loss, rtol=1e-6)
+
+
+def test_no_gradient_reaches_the_keys_of_v3() -> None:
+    method = made(V3)
+    backward(method(views(), 0.5)["info_nce"])
+    assert all(p.grad is None and not p.requires_grad for p in [*method.key_encoder.parameters(), *method.key_projector.parameters()])
+    assert not method.key_projector(method.key_encoder(views()[0])).requires_grad
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_patch_embedding_of_a_vit_stays_as_it_was_drawn_where_it_is_frozen(frozen: bool) -> None:
+    method = made(V3, freeze_patches=frozen)
+    before = weights(method.encoder.backbone)
+    step(method)
+    moved = {name for name, value in weights(method.encoder.backbone).items() if value != before[name]}
+    patches = {name for name in before if name.startswith("patch_embed")}
+    assert moved & patches == (set() if frozen else patches)
+    assert {"pos_embed", "blocks.0.attn.qkv.weight"} <= moved
+
+
+def test_of_a_convnet_nothing_is_frozen() -> None:
+    assert all(p.requires_grad for p in made(V3, "convnet").encoder.parameters())
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0.0, 0.99), (0.5, 0.995), (1.0, 1.0)])
+def test_the_momentum_of_v3_rises_to_one_by_half_a_cosine(progress: float, expected: float) -> None:
+    method = made(V3)
+    with torch.no_grad():
+        for p, value in ((method.key_encoder, 0.0), (method.encoder, 1.0), (method.key_projector, 0.0), (method.projector, 1.0)):
+            for parameter in p.parameters():
+                parameter.fill_(value)
+    method.after_step(progress)
+    for parameter in [*method.key_encoder.parameters(), *method.key_projector.parameters()]:
+        assert_allclose(parameter, torch.full_like(parameter, 1 - expected), atol=1e-7)
+
+
+@pytest.mark.parametrize(("encoder", "given", "layers", "predictor_norms"), [("vit", None, 3, 2), ("convnet", None, 2, 1), ("vit", 2, 2, 2)])
+def test_heads_of_v3_are_the_authors(encoder: str, given: int | None, layers: int, predictor_norms: int) -> None:
+    method = make(V3.model_copy(update={"projector_layers": given}), ENCODERS[encoder])
+    assert isinstance(method, MoCoV3)
+    linears = [m for head in (method.projector, method.predictor) for m in head if isinstance(m, nn.Linear)]
+    assert len(linears) == layers + 2
+    assert all(m.bias is None for m in linears)
+    last = method.projector[-1]
+    assert isinstance(last, nn.BatchNorm1d)
+    assert not last.affine
+    norms = [m for m in method.predictor if isinstance(m, nn.BatchNorm1d)]
+    assert [m.affine for m in norms] == [True, False][:predictor_norms]
+
+
+# SimCLR's later options
+
+
+def simclr(encoder: str = "convnet", **changes: Any) -> SimCLR:
+    method = make(configs.SimCLR(hidden=24, output=8, **changes), ENCODERS[encoder]).train()
+    assert isinstance(method, SimCLR)
+    return method
+
+
+def test_decoupled_simclr_minimises_the_decoupled_loss() -> None:
+    method = simclr(decoupled=True).double()
+    images = torch.cat(views()).double()
+    z, z_prime = method.projector(method.encoder(images)).chunk(2)
+    named = method(list(images.chunk(2)), 0.5)
+    assert list(named) == ["dcl"]
+    assert_allclose(named["dcl"].detach(), nt_xent_by_formula(z, z_prime, 0.1, decoupled=True).mean(), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("layers", "export_layer"), [(2, 0), (2, 1), (3, 0), (3, 1)])
+def test_a_projector_has_as_many_layers_wherever_it_is_cut(layers: int, export_layer: int) -> None:
+    method = simclr(layers=layers, export_layer=export_layer)
+    parts = [*([*method.encoder.neck] if export_layer else []), *method.projector]  # type: ignore[misc]  # a Sequential
+    assert [type(part) for part in parts] == [nn.Linear, nn.BatchNorm1d, nn.ReLU] * (layers - 1) + [nn.Linear, nn.BatchNorm1d]
+    assert method.encoder.dim == (24 if export_layer else 16)
+    assert method.encoder.config == ENCODERS["convnet"].model_copy(update={"neck": 24 if export_layer else None})
+    backward(method(views(), 0.5)["nt_xent"])
+    assert all(p.grad is not None for p in method.parameters())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_encoder_exported_with_the_first_layer_of_the_projector_comes_back_as_it_was_saved(tmp_path: Path, encoder: str) -> None:
+    method = simclr(encoder, layers=3, export_layer=1)
+    step(method)
+    exported = method.eval().exported()
+    assert isinstance(exported, TimmEncoder)
+
+    artifact = sealed(tmp_path, exported)
+    loaded = load_encoder(artifact)
+
+    assert weights(loaded) == weights(exported)
+    features = loaded(views()[0])
+    assert features.shape == (4, 24)
+    assert (features >= 0).all()
+    assert torch.equal(features, exported(views()[0]))
+    assert torch.equal(loaded.tokens(views()[0]).pooled, features)
+    assert artifact.encoder.neck == artifact.dim == 24
+    names = load_file(artifact.path(WEIGHTS)).keys()
+    assert {name for name in names if not name.startswith(NECK)} == exported.backbone.state_dict().keys()
+
+
+def test_an_encoder_that_has_a_neck_gets_no_second_one() -> None:
+    encoder = ENCODERS["convnet"].model_copy(update={"neck": 12})
+    assert make(configs.SimCLR(hidden=24, output=8), encoder).encoder.dim == 12
+    with pytest.raises(UserError, match=r"encoder\.neck is set, and the method keeps .*: leave encoder\.neck out"):
+        make(configs.SimCLR(hidden=24, output=8, export_layer=1), encoder)
+
+
+# Resuming
+
+TRAINED = [
+    configs.SimCLR(hidden=16, output=8, layers=3, export_layer=1, decoupled=True, views=VIEWS),
+    configs.MoCoV2(hidden=16, output=8, queue=40, momentum=0.9, views=VIEWS),
+    configs.MoCoV3(hidden=16, output=8, views=VIEWS),
+]
+
+
+@pytest.mark.parametrize("config", TRAINED, ids=lambda config: config.kind)
+def test_a_training_that_lost_its_last_steps_ends_with_the_same_bytes(tmp_path: Path, config: configs.Method) -> None:
+    whole = train(config, tmp_path)
+    newest = max((tmp_path / "checkpoints/model").glob("*.pt"))
+    assert newest.name == "step-000000020.pt"
+    newest.unlink()
+    again = train(config, tmp_path)
+    assert weights(again.method) == weights(whole.method)
+    assert again.curve == whole.curve
