@@ -1,4 +1,5 @@
-"""Several processes as one: who this one is, and collectives that carry gradients. The only file that imports torch.distributed.
+"""Several processes as one: who this one is, and collectives that carry gradients. Besides `sharding.py` the only file that imports
+torch.distributed.
 
 Every function works with a single process too, where it costs nothing.
 """

@@ -12,12 +12,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from schemas.errors import Collapse
 from schemas.training import Train
-from ssl_tasks import checkpoints, distributed, monitors, optimizers
+from ssl_tasks import checkpoints, distributed, monitors, optimizers, sharding
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.failures import NotFinite
 from ssl_tasks.method import Method
 from ssl_tasks.nn.batchnorm import synchronised
-from ssl_tasks.schedules import learning_rate
+from ssl_tasks.schedules import learning_rate, weight_decay
 from ssl_tasks.tracking import Tracker
 
 _STEADIER = "lower train.optimizer.learning_rate, raise train.warmup, or set train.clip to 1"
@@ -35,30 +35,39 @@ class Learner:
         looks: what the monitors saw, in order.
         seconds: of training so far, over all processes that worked on it.
         paced: steps and seconds without each process's first step, which warms up caches and kernels.
+        waited: of the seconds, those that a step had to wait for its images.
+        saved: the step of the last checkpoint.
         failure: what ended its training too early.
         learning_rate: of the last step.
+        gradient_norm: of the last step that was asked for it, before clipping.
     """
 
-    def __init__(self, name: str, method: Method, config: Train, seed: int, folder: Path, device: torch.device) -> None:
-        self.name, self.config, self.seed, self.folder, self.device = name, config, seed, folder, device
-        self.method = method.to(device).train()
-        self.model = _across_ranks(self.method)
-        self.optimizer = optimizers.build(config.optimizer, self.method)
+    def __init__(self, name: str, method: Method, config: Train, batch_size: int, seed: int, folder: Path, device: torch.device) -> None:
+        self.name, self.config, self.batch_size, self.seed, self.folder, self.device = name, config, batch_size, seed, folder, device
+        self.method = method.train()
+        self._hull = sharding.hull(method) if config.sharding == "fsdp" and distributed.world_size() > 1 else None
+        self.model = self._across_ranks()
+        self.optimizer = optimizers.build(config, self.method)
         self.done = 0
         self.curve: list[dict[str, float]] = []
         self.looks: list[dict[str, float]] = []
         self.seconds = 0.0
         self.paced = (0, 0.0)
+        self.waited = 0.0
+        self.saved = 0
         self.failure: Exception | None = None
         self.learning_rate = 0.0
+        self.gradient_norm: Tensor | None = None
+        self._trained = [p for p in self.method.parameters() if p.requires_grad]
         self._unread: list[Tensor] = []
         self._names: tuple[str, ...] = ()
 
-    def step(self, inputs: tuple[Any, ...], steps: int) -> None:
+    def step(self, inputs: tuple[Any, ...], steps: int, measures: bool = False) -> None:
         """One step of `steps`.
 
         Args:
             inputs: what the method's forward takes before `progress`: the views, and for a student also the targets.
+            measures: whether the gradient's norm is wanted.
         """
         progress = self.done / steps
         _seed_torch(seed_of(self.seed, self.name, distributed.rank(), self.done), self.device)
@@ -70,11 +79,14 @@ class Learner:
         self.optimizer.zero_grad()
         torch.autograd.backward(terms.sum())
         if self.config.clip:
-            nn.utils.clip_grad_norm_([p for p in self.method.parameters() if p.requires_grad], self.config.clip)
+            self.gradient_norm = sharding.whole(nn.utils.clip_grad_norm_(self._trained, self.config.clip))
+        elif measures:
+            self.gradient_norm = sharding.whole(nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None]))
         self.method.before_step(progress)
         # Read in the middle of the step: neither the first, at the foot of the warm-up, nor the last is lost to a rate of zero.
-        self.learning_rate = learning_rate((self.done + 0.5) / steps, self.config)
-        optimizers.set_learning_rate(self.optimizer, self.learning_rate)
+        middle = (self.done + 0.5) / steps
+        self.learning_rate = learning_rate(middle, self.config, self.config.peak_rate(self.batch_size))
+        optimizers.set_rates(self.optimizer, self.learning_rate, weight_decay(middle, self.config))
         self.optimizer.step()
         self.method.after_step(progress)
         self.done += 1
@@ -89,7 +101,7 @@ class Learner:
         return self._unread[-1].sum().item() if self._unread else math.nan
 
     def read(self) -> dict[str, float]:
-        """Loss and terms of the last step, averaged over ranks, which must all ask at the same step.
+        """Loss and terms of the last step, averaged over ranks, which must all ask at the same step; learning rate and gradient norm.
 
         Steps since the last call are looked at only now: each look waits for the device.
 
@@ -103,12 +115,13 @@ class Learner:
                 if not math.isfinite(value):
                     raise NotFinite(f"{self._label}loss term '{name}' is {value} at step {step}: {_STEADIER}", step, name)
         terms = {f"train/{name}": value for name, value in zip(self._names, values[-1], strict=True)}
-        return {"train/loss": sum(values[-1]), **(terms if len(terms) > 1 else {})}
+        norm = {} if self.gradient_norm is None else {"train/gradient_norm": self.gradient_norm.item()}
+        return {"train/loss": sum(values[-1]), **(terms if len(terms) > 1 else {}), **norm, "train/learning_rate": self.learning_rate}
 
-    def record(self, values: dict[str, float], tracker: Tracker) -> None:
-        """Add numbers of this step to the curve and give them to the tracker."""
+    def record(self, values: dict[str, float], tracker: Tracker, timings: dict[str, float] | None = None) -> None:
+        """Add numbers of this step to the curve and give them to the tracker, with timings, which are another run's no more."""
         self.curve.append({"step": self.done, **values})
-        tracker.metrics({f"{self.name}/{key}" if self.name else key: value for key, value in values.items()}, self.done)
+        tracker.metrics({f"{self.name}/{key}" if self.name else key: value for key, value in {**values, **(timings or {})}.items()}, self.done)
 
     def look(self, look: Look, tracker: Tracker, steps: int) -> None:
         """Let the monitors look at the method as it is.
@@ -117,7 +130,7 @@ class Learner:
             Collapse: where what they saw, several times in a row, is a collapse.
         """
         with monitors.evaluating(self.method):
-            seen = look(self.method)
+            seen = self.model.look(look) if isinstance(self.model, sharding.Sharded) else look(self.method)
         self.record({f"monitor/{key}": value for key, value in seen.items()}, tracker)
         self.looks.append({**seen, "progress": self.done / steps, "loss": self.loss})
         if symptom := monitors.collapse(self.looks):
@@ -131,24 +144,36 @@ class Learner:
             UserError: where the disk takes no more.
         """
         self.read()
-        if not torch.stack([parameter.detach().isfinite().all() for parameter in self.method.parameters()]).all():
+        if not torch.stack([sharding.whole(parameter.detach().isfinite().all()) for parameter in self.method.parameters()]).all():
             raise NotFinite(f"{self._label}weights are not finite after step {self.done}, whose loss is: {_STEADIER}", self.done, "weights")
+        own = {name: getattr(self, name) for name in ("done", "curve", "looks", "seconds", "paced", "waited")}
+        state = {name: sharding.gathered(part.state_dict()) for name, part in (("method", self.method), ("optimizer", self.optimizer))}
         if distributed.is_main():
-            own = {name: getattr(self, name) for name in ("done", "curve", "looks", "seconds", "paced")}
-            state = {"own": own, "method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
-            checkpoints.save_training(self.folder, self.done, state, self._identity())
+            checkpoints.save_training(self.folder, self.done, {"own": own, "ranks": distributed.world_size(), **state}, self._identity())
+        self.saved = self.done
 
     def resume(self, tracker: Tracker) -> None:
         """Go on from the newest whole checkpoint of this very training; stay at the start where there is none."""
         state, passed_over = checkpoints.load_training(self.folder, self._identity())
         if state is not None:
-            self.method.load_state_dict(state["method"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            sharding.load(self.method, self.optimizer, state["method"], state["optimizer"])
             vars(self).update(state["own"])
+            self.saved = self.done
         for reason in passed_over:
             tracker.note(f"{self._label}{reason} and is passed over")
         if state is not None or passed_over:
-            tracker.note(f"{self._label}goes on from step {self.done}")
+            before, now = (state or {}).get("ranks", distributed.world_size()), distributed.world_size()
+            changed = f" on {now} devices, {before} before: the same but for rounding, and for what dropout and stochastic depth draw"
+            tracker.note(f"{self._label}goes on from step {self.done}{changed if before != now else ''}")
+
+    def unshard(self) -> None:
+        """After the last step, let method and optimizer hold whole tensors, on the CPU of the main rank; nothing where they do."""
+        if self._hull is not None:
+            state = sharding.gathered(self.optimizer.state_dict())
+            self.method = sharding.filled(self._hull, self.method)
+            if distributed.is_main():
+                self.optimizer = optimizers.build(self.config, self.method)
+                self.optimizer.load_state_dict(state)
 
     def summary(self, batch_size: int) -> dict[str, float]:
         """What an artifact states of the training: last loss, last look of the monitors, images seen, seconds, speed."""
@@ -157,6 +182,7 @@ class Learner:
             "images_seen": self.done * batch_size,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second(batch_size), 1),
+            "data_seconds": round(self.waited, 3),
         }
 
     def images_per_second(self, batch_size: int) -> float:
@@ -168,15 +194,18 @@ class Learner:
     def _label(self) -> str:
         return f"{self.name}: " if self.name else ""
 
+    def _across_ranks(self) -> nn.Module:
+        """The method, or with several ranks its twin whose batch norms see the whole batch and whose gradients are averaged."""
+        if self._hull is not None:
+            synchronised(self.method, self.device)
+            return sharding.shard(self.method, self.device, bfloat16=self.device.type == "cuda" and self.config.bfloat16)
+        self.method.to(self.device)
+        return self.method if distributed.world_size() == 1 else DistributedDataParallel(synchronised(self.method, self.device))
+
     def _identity(self) -> str:
-        """Of this training: a checkpoint of another config, seed or architecture must not be resumed from."""
+        """Of this training: a checkpoint of another config, seed or architecture must not be resumed from, but how it is sharded is free."""
         shapes = {name: list(value.shape) for name, value in self.method.state_dict().items()}
-        return hashlib.sha256(f"{self.config.model_dump_json()}:{self.seed}:{self.name}:{shapes}".encode()).hexdigest()
-
-
-def _across_ranks(method: Method) -> nn.Module:
-    """The method, or with several ranks its twin whose batch norms see the whole batch and whose gradients are averaged."""
-    return method if distributed.world_size() == 1 else DistributedDataParallel(synchronised(method))
+        return hashlib.sha256(f"{self.config.model_dump_json(exclude={'sharding'})}:{self.seed}:{self.name}:{shapes}".encode()).hexdigest()
 
 
 def _seed_torch(seed: int, device: torch.device) -> None:

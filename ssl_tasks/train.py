@@ -21,7 +21,7 @@ from torch import Tensor
 
 from schemas.errors import UserError
 from schemas.training import Train
-from ssl_tasks import distributed
+from ssl_tasks import distributed, memory
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import Batches, seed_of
 from ssl_tasks.learner import Learner, Look
@@ -92,7 +92,8 @@ def fit_together(
     batches = Batches(images, _batch_size(config.batch_size, len(images), tracker), seed, device)
     steps = config.steps(len(images))
     alone = len(methods) == 1
-    learners = [Learner(name, method, config, seed, workdir / "checkpoints" / (name or "model"), device) for name, method in methods.items()]
+    folder = workdir / "checkpoints"
+    learners = [Learner(name, method, config, batches.size, seed, folder / (name or "model"), device) for name, method in methods.items()]
     for learner in learners:
         if begin:
             begin(learner)
@@ -101,10 +102,13 @@ def fit_together(
     every = max(1, steps // CURVE_POINTS)
     looks = {round(steps * (i + 1) / config.monitors) for i in range(config.monitors)} if look else set()
     start = min(learner.done for learner in learners)
-    before, shown = time.perf_counter(), 0.0
+    if distributed.is_main():
+        tracker.params({"peak_learning_rate": config.peak_rate(batches.size)})
+    before, shown, waits = time.perf_counter(), 0.0, Waits(batches(start, steps, ahead=device.type == "cuda"))
 
-    with Interrupts() as interrupts:
-        for step, batch in batches(start, steps, ahead=device.type == "cuda"):
+    with Interrupts() as interrupts, _explained(learners):
+        for step, batch in waits:
+            measures = (step + 1) % every == 0 or step + 1 == steps
             generator.manual_seed(seed_of(seed, "views", step))
             with torch.no_grad():
                 inputs: tuple[Any, ...] = ((views or learners[0].method.views)(batch, Draw(generator, batches.size, batches.own)),)
@@ -116,15 +120,16 @@ def fit_together(
                 with _contained(learner, alone, tracker):
                     if look and not learner.looks:
                         learner.look(look, tracker, steps)
-                    learner.step(inputs, steps)
-                    if learner.done % every == 0 or learner.done == steps:
-                        learner.record({**learner.read(), "train/learning_rate": learner.learning_rate}, tracker)
+                    learner.step(inputs, steps, measures)
+                    if measures:
+                        learner.record(learner.read(), tracker, {"train/data_seconds": waits.last})
                     if look and learner.done in looks:
                         learner.look(look, tracker, steps)
             took, before = time.perf_counter() - before, time.perf_counter()
             stop = interrupts.agreed(step)
             for learner in active:
                 learner.seconds += took
+                learner.waited += waits.last
                 learner.paced = learner.paced if step == start else (learner.paced[0] + 1, learner.paced[1] + took)
                 if not learner.failure and (stop or learner.done % config.checkpoint_steps == 0 or learner.done == steps):
                     with _contained(learner, alone, tracker):
@@ -136,6 +141,8 @@ def fit_together(
                 interrupts.end()
             if all(learner.failure for learner in learners):
                 break
+    for learner in learners:
+        learner.unshard()
     return {learner.name: learner for learner in learners}
 
 
@@ -159,11 +166,47 @@ def _contained(learner: Learner, alone: bool, tracker: Tracker) -> Iterator[None
     """
     try:
         yield
-    except Exception as error:
-        if alone or (distributed.world_size() > 1 and not isinstance(error, UserError)):
+    except Exception as raised:
+        error = _in_words(raised, learner)
+        if alone or (distributed.world_size() > 1 and (error is not raised or not isinstance(error, UserError))):
             raise
         learner.failure = error
         tracker.note(f"{learner.name} ends at step {learner.done}, the others go on: {error}")
+
+
+@contextmanager
+def _explained(learners: list[Learner]) -> Iterator[None]:
+    """Says of memory that is full, and of a device that is gone, what to do."""
+    try:
+        yield
+    except Exception as raised:
+        error = _in_words(raised, learners[0])
+        if error is raised:
+            raise
+        raise error from raised
+
+
+def _in_words(error: Exception, learner: Learner) -> Exception:
+    return memory.explained(error, learner.config, learner.batch_size, distributed.world_size(), learner.done + 1, learner.saved)
+
+
+class Waits:
+    """Batches in their order; `last` is how many seconds the latest one was waited for.
+
+    On CUDA the device may have had work left meanwhile, so that it is the most that it was idle.
+    """
+
+    def __init__(self, batches: Iterator[tuple[int, Tensor]]) -> None:
+        self._batches, self.last = batches, 0.0
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        while True:
+            before = time.perf_counter()
+            following = next(self._batches, None)
+            self.last = time.perf_counter() - before
+            if following is None:
+                return
+            yield following
 
 
 def _show(tracker: Tracker, learners: list[Learner], step: int, steps: int, batch_size: int) -> None:

@@ -11,15 +11,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl_tasks.distributed import mean, world_size
 
 
-def synchronised(module: nn.Module) -> nn.Module:
+def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with every batch norm in it replaced by one that sees all processes' samples; state dicts stay as they are.
 
-    Call it when the module is on its device and before parameters are handed to an optimizer or to DistributedDataParallel.
+    Call it before parameters are handed to an optimizer or to DistributedDataParallel; `device` is the one that the module will train on.
     A single process gets its module back untouched. Networks that are never in train mode may be converted too.
     """
     if world_size() == 1:
         return module
-    if next(module.parameters()).is_cuda:
+    if device.type == "cuda":
         convert: Callable[[nn.Module], nn.Module] = norm_act.convert_sync_batchnorm
         return convert(module)
     return _replaced(module)

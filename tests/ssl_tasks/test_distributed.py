@@ -40,7 +40,7 @@ METHODS: dict[str, Callable[[TimmEncoder], Method]] = {
 def trained(make: Callable[[TimmEncoder], Method], share: slice) -> dict[str, Any]:
     """Losses, first gradients and final state of a few steps on a share of batches that are the same everywhere."""
     torch.manual_seed(0)
-    method = synchronised(make(TimmEncoder(CONVNET))).double().train()
+    method = synchronised(make(TimmEncoder(CONVNET)), torch.device("cpu")).double().train()
     assert isinstance(method, Method)
     model = DistributedDataParallel(method) if distributed.world_size() > 1 else method
     seen: Any = method.config.views
@@ -158,5 +158,5 @@ def test_batch_norm_over_all_processes_is_the_ordinary_one_where_there_is_one(lo
 
 def test_a_single_process_keeps_its_batch_norms() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    assert synchronised(module) is module
+    assert synchronised(module, torch.device("cpu")) is module
     assert isinstance(module[1], nn.BatchNorm1d)
