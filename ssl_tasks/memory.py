@@ -1,0 +1,77 @@
+"""What ends a training without being its fault: a device whose memory is full, and a device that is gone."""
+
+import re
+
+import torch
+from torch import distributed as dist
+
+from schemas.errors import UserError
+from schemas.training import Train
+
+_FULL = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
+_ASKED = re.compile(r"[Tt]ried to allocate (?P<number>[\d.]+) ?(?P<unit>\w+)")
+_LOST = re.compile(r"CUDA error|NCCL|cuDNN error|CUDNN_STATUS|Connection (closed|reset) by peer")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+class OutOfMemory(UserError):
+    """A step for which the memory did not suffice; the message says what to change."""
+
+
+class DeviceLost(RuntimeError):
+    """A device, or the connection to one, that failed. Trying again may mend it."""
+
+
+def explained(error: Exception, config: Train, batch: int, ranks: int, step: int, saved: int) -> Exception:
+    """The error in terms of the training, where a device's memory is full or a device is gone; any other error as it is.
+
+    Args:
+        batch: images a step over all `ranks`.
+        step: the one that failed, from 1.
+        saved: the step of the last checkpoint, 0 where there is none.
+    """
+    again = f"training goes on from step {saved}" if saved else "it starts again, as there is no checkpoint yet"
+    line = str(error).strip().partition("\n")[0]
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, RuntimeError) and _FULL.search(line)):
+        return OutOfMemory(f"out of memory at step {step} with {batch} images a step{_figures(line)}: {_advice(config, batch, ranks, line)}; {again}")
+    lost = isinstance(error, (torch.AcceleratorError, dist.DistError)) or (isinstance(error, RuntimeError) and _LOST.search(line))
+    return DeviceLost(f"a device or the connection to one failed at step {step} ({line}): run again; {again}") if lost else error
+
+
+def fitting(batch: int, ranks: int, asked: float, total: float) -> int:
+    """The largest batch that may fit: a multiple of `ranks`, half of `batch` or less, less than 2 images a rank never.
+
+    Memory is taken to grow with the batch. What a step that failed had asked for is the least that it needs, so that this is the most that fits.
+
+    Args:
+        asked: bytes that the step had asked for when it failed.
+        total: bytes that there are.
+    """
+    most = min(batch / 2, batch * total / max(asked, 1.0))
+    return max(int(most) // ranks, 2) * ranks
+
+
+def _advice(config: Train, batch: int, ranks: int, line: str) -> str:
+    smaller = fitting(batch, ranks, *_asked_and_total(line))
+    advice = [f"set train.batch_size to {smaller} or less"] if smaller < batch else []
+    if config.accumulate == 1:
+        advice.append("train.accumulate to 2 or more, which changes no result")
+    if not config.activation_checkpointing:
+        advice.append("train.activation_checkpointing to true")
+    if ranks > 1 and config.sharding == "ddp":
+        advice.append("train.sharding to fsdp")
+    return ", or ".join(advice) or "take a smaller encoder or a smaller image_size"
+
+
+def _figures(line: str) -> str:
+    asked, total = _asked_and_total(line)
+    return f" ({asked / 2**30:.1f} GiB asked for, of {total / 2**30:.1f})" if torch.cuda.is_available() else ""
+
+
+def _asked_and_total(line: str) -> tuple[float, float]:
+    """Bytes that were held at most and those asked for last; and the device's. On a CPU nobody counts: twice what there is."""
+    if not torch.cuda.is_available():
+        return 2.0, 1.0
+    last = _ASKED.search(line)
+    wanted = float(last["number"]) * _UNITS.get(last["unit"], 1) if last else 0.0
+    return torch.cuda.max_memory_allocated() + wanted, torch.cuda.get_device_properties().total_memory
