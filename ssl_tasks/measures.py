@@ -66,6 +66,20 @@ def distribution(probs: Tensor) -> dict[str, float]:
     }
 
 
+def distillation(probs: Tensor, student_logits: Tensor, temperature: float) -> dict[str, float]:
+    """`distribution` of a teacher's distributions (N, K), and `teacher_student_kl`: KL divergence from them to what a student says.
+
+    A flat one means that nothing is learned.
+
+    Args:
+        student_logits: (N, K), of the same views.
+        temperature: of the student's softmax.
+    """
+    log_student = torch.log_softmax(student_logits.float() / temperature, dim=-1)
+    cross_entropy = -(probs.float() * log_student).sum(dim=-1)
+    return {**distribution(probs), "teacher_student_kl": (cross_entropy - entropy(probs.float())).mean().item()}
+
+
 def entropy(probs: Tensor) -> Tensor:
     """Entropy in nats of distributions along the last dimension."""
     return -torch.xlogy(probs, probs).sum(dim=-1)

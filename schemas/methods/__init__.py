@@ -6,10 +6,26 @@ from schemas.methods.clustering import SwAV
 from schemas.methods.contrastive import MoCoV1, MoCoV2, MoCoV3, SimCLR
 from schemas.methods.decorrelation import BarlowTwins, VICReg
 from schemas.methods.prediction import BYOL, SimSiam
-from schemas.methods.self_distillation import DINO
+from schemas.methods.self_distillation import DINO, IBOT, DINOv2, DINOv3
 from schemas.methods.spec import MethodSpec
 from schemas.spec import Kinded
 
-Method = Annotated[SimCLR | MoCoV1 | MoCoV2 | MoCoV3 | BarlowTwins | VICReg | BYOL | SimSiam | SwAV | DINO, *Kinded]
+Method = Annotated[SimCLR | MoCoV1 | MoCoV2 | MoCoV3 | BarlowTwins | VICReg | BYOL | SimSiam | SwAV | DINO | IBOT | DINOv2 | DINOv3, *Kinded]
 
-__all__ = ["BYOL", "DINO", "BarlowTwins", "Method", "MethodSpec", "MoCoV1", "MoCoV2", "MoCoV3", "SimCLR", "SimSiam", "SwAV", "VICReg"]
+__all__ = [
+    "BYOL",
+    "DINO",
+    "IBOT",
+    "BarlowTwins",
+    "DINOv2",
+    "DINOv3",
+    "Method",
+    "MethodSpec",
+    "MoCoV1",
+    "MoCoV2",
+    "MoCoV3",
+    "SimCLR",
+    "SimSiam",
+    "SwAV",
+    "VICReg",
+]

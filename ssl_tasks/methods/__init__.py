@@ -12,6 +12,9 @@ from ssl_tasks.methods.decorrelation.barlow_twins import BarlowTwins
 from ssl_tasks.methods.decorrelation.vicreg import VICReg
 from ssl_tasks.methods.self_distillation.byol import BYOL
 from ssl_tasks.methods.self_distillation.dino import DINO
+from ssl_tasks.methods.self_distillation.dinov2 import DINOv2
+from ssl_tasks.methods.self_distillation.dinov3 import DINOv3
+from ssl_tasks.methods.self_distillation.ibot import IBOT
 from ssl_tasks.methods.self_distillation.simsiam import SimSiam
 from ssl_tasks.nn.encoder import TimmEncoder
 
@@ -26,6 +29,9 @@ METHODS: dict[type[configs.MethodSpec], Any] = {
     configs.SimSiam: SimSiam,
     configs.SwAV: SwAV,
     configs.DINO: DINO,
+    configs.IBOT: IBOT,
+    configs.DINOv2: DINOv2,
+    configs.DINOv3: DINOv3,
 }
 """The method behind each config."""
 

@@ -1,7 +1,9 @@
 """Small networks between an encoder and a loss; thrown away after training."""
 
 from itertools import pairwise
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
@@ -28,16 +30,21 @@ def mlp(*widths: int, norm: bool = True, last_norm: bool = False, last_affine: b
 
 
 class PrototypeHead(nn.Module):
-    """DINO's head: an MLP to an L2-normalised bottleneck, then its cosine with each prototype.
+    """DINO's head: an MLP to an L2-normalised bottleneck, then its product with each prototype.
 
-    The prototypes are the last layer; their length is fixed to 1, which is weight normalisation with a frozen gain.
     https://github.com/facebookresearch/dino/blob/main/vision_transformer.py (`DINOHead`)
+
+    Args:
+        length: of the prototypes, which are the last layer. "fixed" is 1, so that logits are cosines: weight normalisation with a frozen
+            gain (DINO, iBOT). "trained" starts at 1: the gain is trained (DINOv2). "free": no weight normalisation (DINOv3).
     """
 
-    def __init__(self, dim: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+    def __init__(self, dim: int, hidden: int, bottleneck: int, prototypes: int, length: Literal["fixed", "trained", "free"] = "fixed") -> None:
         super().__init__()
+        self.normalised = length != "free"
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck))
         self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
+        self.gain = nn.Parameter(torch.ones(prototypes)) if length == "trained" else None
         for layer in (*self.mlp, self.prototypes):
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -45,5 +52,13 @@ class PrototypeHead(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, prototypes) between -1 and 1, of features (B, dim)."""
-        return linear(normalize(self.mlp(features), dim=-1), normalize(self.prototypes.weight, dim=-1))
+        """Logits (B, prototypes) of features (B, dim)."""
+        prototypes = normalize(self.prototypes.weight, dim=-1) if self.normalised else self.prototypes.weight
+        logits = linear(normalize(self.mlp(features), dim=-1), prototypes)
+        return logits if self.gain is None else logits * self.gain
+
+    def hold_prototypes(self) -> None:
+        """Drop the last layer's gradient, so that the next step leaves it as it is."""
+        for parameter in (self.prototypes.weight, self.gain):
+            if parameter is not None:
+                parameter.grad = None

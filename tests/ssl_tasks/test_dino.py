@@ -106,16 +106,16 @@ def test_the_center_is_the_moving_average_of_raw_teacher_logits_and_moves_after_
     globals_ = torch.cat(views()[:2])
     first = method.teacher_head(method.teacher_encoder(globals_)).mean(0)
     before = loss_of(method)
-    assert_allclose(method.center, 0.1 * first, atol=1e-7)
+    assert_allclose(method.targets.center, 0.1 * first, atol=1e-7)
     assert_allclose(method.eval()(views(), 0.5)["dino"].detach(), loss_of(method.eval()).detach())
     assert loss_of(method.train()) != before
-    assert_allclose(method.center, 0.9 * 0.1 * first + 0.1 * first, atol=1e-7)
+    assert_allclose(method.targets.center, 0.9 * 0.1 * first + 0.1 * first, atol=1e-7)
 
 
 def test_the_center_worked_out_by_hand() -> None:
     method = DINO(CONFIG.model_copy(update={"prototypes": 4}), TimmEncoder(VIT))
-    method._move_center(torch.tensor([[2.0, 1, 0, 0], [0, 1, 2, 0]]))
-    assert_allclose(method.center, [0.1, 0.1, 0.1, 0], atol=1e-7)
+    method.targets.move(torch.tensor([[2.0, 1, 0, 0], [0, 1, 2, 0]]))
+    assert_allclose(method.targets.center, [0.1, 0.1, 0.1, 0], atol=1e-7)
 
 
 def test_the_last_layer_stands_still_at_first_and_then_moves() -> None:
@@ -130,8 +130,8 @@ def test_the_last_layer_stands_still_at_first_and_then_moves() -> None:
 
 def test_the_teachers_temperature_warms_up_on_a_straight_line() -> None:
     method = made(teacher_temperature_start=0.04, teacher_temperature=0.07, teacher_temperature_warmup=0.3)
-    assert_allclose([method.teacher_temperature(p) for p in (0, 0.1, 0.3, 0.9)], [0.04, 0.05, 0.07, 0.07])
-    assert made(teacher_temperature_warmup=0.0).teacher_temperature(0.0) == 0.04
+    assert_allclose([method.targets.temperature(p) for p in (0, 0.1, 0.3, 0.9)], [0.04, 0.05, 0.07, 0.07])
+    assert made(teacher_temperature_warmup=0.0, teacher_temperature=0.07).targets.temperature(0.0) == 0.07
 
 
 def test_logits_are_cosines_whatever_the_length_of_prototypes() -> None:
@@ -173,8 +173,6 @@ def test_monitors_tell_the_two_collapses_from_each_other() -> None:
 
 
 def test_without_sharpening_the_loss_is_that_of_a_uniform_teacher() -> None:
-    method = made()
-    method.center.copy_(method.teacher_head(method.teacher_encoder(torch.cat(views()[:2]))).mean(0))
-    flat = method.config.model_copy(update={"teacher_temperature": 1e6, "teacher_temperature_start": 1e6, "student_temperature": 1e6})
-    method.config = flat
+    method = made(teacher_temperature=1e6, teacher_temperature_start=1e6, student_temperature=1e6)
+    method.targets.center.copy_(method.teacher_head(method.teacher_encoder(torch.cat(views()[:2]))).mean(0))
     assert_allclose(loss_of(method).detach(), math.log(12), atol=1e-5)
