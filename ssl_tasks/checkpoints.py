@@ -22,14 +22,17 @@ from ssl_tasks.data.store import centre_square
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import prepare
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, TRAINING = "model.safetensors", "training.pt"
+NECK = "sslflow_neck."
+"""What the names of a neck's weights start with; all others are named as timm names them."""
 KEPT = 2
 """Resumable checkpoints that a work folder holds: the newest, and one to fall back on."""
 
 
 def save_encoder(folder: Path, encoder: TimmEncoder) -> None:
-    """Write the weights of an encoder's backbone into an artifact's payload folder, as `model.safetensors`."""
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.backbone.state_dict().items()}
+    """Write the weights of an encoder's backbone, and of its neck, into an artifact's payload folder, as `model.safetensors`."""
+    state = encoder.backbone.state_dict() | {NECK + name: value for name, value in encoder.neck.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     try:
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     except OSError as error:
@@ -42,15 +45,41 @@ def load_encoder(artifact: Checkpoint, device: str | torch.device = "cpu") -> Ti
     Raises:
         UserError: where the weights are missing, cut short, or not those that were sealed.
     """
-    path = artifact.path(WEIGHTS)
+    path = _as_sealed(artifact, WEIGHTS)
+    encoder = TimmEncoder(artifact.encoder)
+    weights = load_file(path)
+    encoder.neck.load_state_dict({name.removeprefix(NECK): weights.pop(name) for name in list(weights) if name.startswith(NECK)})
+    encoder.backbone.load_state_dict(weights)
+    return encoder.to(device).eval()
+
+
+def _as_sealed(artifact: Checkpoint, name: str) -> Path:
+    """A payload file whose bytes are those that were sealed."""
+    path = artifact.path(name)
     again = f"remove {artifact.folder} and run the pipeline again: it makes stage '{artifact.stage}' anew"
     if not path.is_file():
         raise UserError(f"{path} is missing: {again}")
-    if sha256(path) != artifact.files.get(WEIGHTS):
+    if sha256(path) != artifact.files.get(name):
         raise UserError(f"{path} was cut short or altered since it was sealed: {again}")
-    encoder = TimmEncoder(artifact.encoder)
-    encoder.backbone.load_state_dict(load_file(path))
-    return encoder.to(device).eval()
+    return path
+
+
+def save_training_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write what a stage that continues this one needs into an artifact's payload folder, as `training.pt`."""
+    try:
+        torch.save(state, folder / TRAINING)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+        raise _unwritable(folder / TRAINING, error) from error
+
+
+def load_training_state(artifact: Checkpoint) -> dict[str, Any]:
+    """What `save_training_state` wrote, on the CPU.
+
+    Raises:
+        UserError: where it is missing, cut short, or not what was sealed.
+    """
+    state: dict[str, Any] = torch.load(_as_sealed(artifact, TRAINING), map_location="cpu", weights_only=True)
+    return state
 
 
 class Model:
@@ -160,7 +189,8 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"), reverse=True)
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def _unwritable(path: Path, error: OSError | RuntimeError) -> UserError:
+    reason = getattr(error, "strerror", None) or error
     return UserError(
-        f"cannot write {path} ({error.strerror}): make room on its disk, or make it writable, and run again; training goes on from its last checkpoint"
+        f"cannot write {path} ({reason}): make room on its disk, or make it writable, and run again; training goes on from its last checkpoint"
     )
