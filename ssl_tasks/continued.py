@@ -20,7 +20,7 @@ def training_state(learner: Learner) -> dict[str, Any]:
     The optimizer's state is by parameter name, so that it does not hang on how parameters are grouped.
     """
     names = {parameter: name for name, parameter in learner.method.named_parameters()}
-    optimizer = {names[parameter]: dict(state) for parameter, state in learner.optimizer.state.items()}
+    optimizer = {name: dict(learner.optimizer.state[parameter]) for parameter, name in names.items() if parameter in learner.optimizer.state}
     return {"method": learner.method.state_dict(), "optimizer": optimizer}
 
 

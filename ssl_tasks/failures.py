@@ -50,9 +50,12 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("sslflow", "torch", "timm", "numpy")}
 
 
-def keep(job: Job, seed: int, error: NotFinite, images: NDArray[np.uint8], ranks: int, device: torch.device) -> Path:
-    """Write what a replay needs into the work folder of a stage, beside its checkpoints. Returns the folder."""
-    folder = job.work / FOLDER
+def keep(folder: Path, job: Job, seed: int, error: NotFinite, images: NDArray[np.uint8], ranks: int, device: torch.device) -> None:
+    """Write what a replay needs into a folder.
+
+    Args:
+        images: of the step, uint8 (B, C, S, S), those of all ranks.
+    """
     failure = Failure(
         job=job,
         seed=seed,
@@ -67,7 +70,6 @@ def keep(job: Job, seed: int, error: NotFinite, images: NDArray[np.uint8], ranks
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / IMAGES, images)
     (folder / RECORD).write_text(failure.model_dump_json(indent=1), encoding="utf-8")
-    return folder
 
 
 def read(folder: Path) -> Failure:

@@ -1,7 +1,9 @@
 """What pretrain and distill share: images out of a Dataset, and a Checkpoint out of what was learned."""
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.job import Job
 from schemas.stages import Distill, Pretrain
-from ssl_tasks import artifacts, distributed
-from ssl_tasks.checkpoints import save_encoder
+from ssl_tasks import artifacts, distributed, failures
+from ssl_tasks.checkpoints import save_encoder, save_training_state
+from ssl_tasks.continued import training_state
 from ssl_tasks.data import manifest
+from ssl_tasks.data.loader import Batches
 from ssl_tasks.data.store import open_store, side_for
 from ssl_tasks.data.views import MEAN_STD
 from ssl_tasks.learner import Learner
@@ -66,6 +70,24 @@ class Training:
         """Arguments of `fit` and `fit_together` that the stage decides."""
         return {"seed": self.stage.seed, "workdir": self.job.work, "tracker": tracker, "device": self.device, "look": self.look}
 
+    @contextmanager
+    def failures_kept(self) -> Iterator[None]:
+        """Where a step makes the loss or the weights infinite or not a number, keep what replays it, and name the command that does.
+
+        Raises:
+            UserError: then.
+        """
+        try:
+            yield
+        except failures.NotFinite as error:
+            folder = self.job.work / failures.FOLDER
+            if distributed.is_main():
+                ranks = distributed.world_size()
+                size = min(self.stage.train.batch_size, len(self.images) // ranks * ranks)
+                rows = Batches(self.images, size, self.stage.seed, self.device).rows(error.step - 1)
+                failures.keep(folder, self.job, self.stage.seed, error, self.images[rows], ranks, self.device)
+            raise UserError(f"{error}; see where it begins: sslflow replay {shlex.quote(str(folder))}") from error
+
     def seal(self, learner: Learner, exported: str) -> dict[str, Artifact]:
         """The Checkpoint of a learner, by the name of its output; empty on ranks that are not the main one.
 
@@ -78,6 +100,8 @@ class Training:
         assert isinstance(encoder, TimmEncoder)
         folder = artifacts.draft(self.job, learner.name)
         save_encoder(folder, encoder)
+        if isinstance(self.stage, Pretrain) and self.stage.keep_training_state:
+            save_training_state(folder, training_state(learner))
         (folder / CURVE).write_text("".join(json.dumps(point) + "\n" for point in learner.curve))
         mean, std = MEAN_STD[encoder.config.channels]
         batch_size = min(self.stage.train.batch_size, len(self.images))

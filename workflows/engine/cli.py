@@ -6,12 +6,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from schemas.errors import InvalidPipeline, UserError
+from schemas.errors import InvalidPipeline, Problem, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,23 +51,23 @@ def main() -> None:
 
 @app.command(epilog="Example: sslflow validate workflows/quickstart.yaml")
 def validate(files: Annotated[list[Path], typer.Argument(help="Pipeline YAML files", show_default=False)], sets: Sets = [], as_json: Json = False) -> None:  # noqa: B006 (typer copies it)
-    """Check pipeline files: every fault of each, with its place."""
-    from schemas.load import load
+    """Check pipeline files: every fault of each, with its place, and warnings of what is unlikely to work."""
+    from schemas.load import load, warnings
 
-    faults = []
+    faults, doubts = [], []
     for file in files:
         try:
             pipeline = load(file, sets)
+            doubts += warnings(file, sets)
             if not as_json:
                 print(f"{file}: valid, {len(pipeline.stages)} stages: {' -> '.join(pipeline.order())}")
         except InvalidPipeline as invalid:
             faults += invalid.problems
     if as_json:
-        _print(
-            {"valid": not faults, "problems": [{"file": str(p.file), "line": p.line, "column": p.column, "path": p.path, "message": p.message} for p in faults]}
-        )
-    elif faults:
-        print(*faults, sep="\n", file=sys.stderr)
+        _print({"valid": not faults, "problems": [_stated(p) for p in faults], "warnings": [_stated(p) for p in doubts]})
+    else:
+        for line in [*map(str, faults), *(f"warning: {doubt}" for doubt in doubts)]:
+            print(line, file=sys.stderr)
     if faults:
         raise SystemExit(INVALID)
 
@@ -74,10 +75,12 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Pipeline YAML fil
 @app.command(epilog="Example: sslflow plan workflows/quickstart.yaml --set stages.teacher.train.epochs=5")
 def plan(file: File, sets: Sets = [], start: Start = "", until: Until = "", force: Force = [], workspace: Workspace = Path("."), as_json: Json = False) -> None:  # noqa: B006
     """Show what would run, what is made already, and why."""
+    from schemas.load import warnings
     from workflows.engine.run import Selection, plan_pipeline
     from workflows.engine.sizes import sizes
 
     made = plan_pipeline(file, workspace.resolve(), sets, select=Selection(start, until, force))
+    doubts = warnings(file, sets)
     if as_json:
         extent = sizes(made)
         stages = [
@@ -93,11 +96,13 @@ def plan(file: File, sets: Sets = [], start: Start = "", until: Until = "", forc
             }
             for p in made.stages.values()
         ]
-        _print({"pipeline": made.pipeline.name, "to_run": [p.name for p in made.todo], "stages": stages})
+        _print({"pipeline": made.pipeline.name, "to_run": [p.name for p in made.todo], "stages": stages, "warnings": [_stated(p) for p in doubts]})
         return
     from workflows.engine.display import console, plan_table
 
     console().print(plan_table(made, sizes(made)))
+    for doubt in doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
 
 
 @app.command(epilog="Example: sslflow run workflows/quickstart.yaml --until teacher")
@@ -166,11 +171,17 @@ def show(
         print_artifact(folder, found)
 
 
+@app.command(epilog="Example: sslflow replay .sslflow/work/KEY/failure")
+def replay(folder: Annotated[Path, typer.Argument(help="Folder that the error named", show_default=False)]) -> None:
+    """Run the step whose loss was not finite again, and say where it begins."""
+    from ssl_tasks.replay import main as run_again
+
+    raise SystemExit(run_again(folder))
+
+
 @app.command(epilog="Example: sslflow methods --json")
 def methods(as_json: Json = False) -> None:
     """List every curation step, method, distiller and protocol, with paper and parameters."""
-    from dataclasses import asdict
-
     from schemas.catalog import catalog
 
     entries = catalog()
@@ -229,6 +240,10 @@ def ui(port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
     from workflows.engine.servers import address
 
     serve(workspace.resolve(), port, address() or "")
+
+
+def _stated(problem: Problem) -> dict[str, Any]:
+    return {**asdict(problem), "file": str(problem.file)}
 
 
 def _print(document: Any) -> None:
