@@ -8,12 +8,13 @@ so that any number of processes may go on from it, sharded or not.
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,6 +22,7 @@ from schemas.errors import UserError
 from ssl_tasks.distributed import is_main, world_size
 from ssl_tasks.method import Method
 from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.packed import is_known, run_block
 
 T = TypeVar("T")
 
@@ -62,6 +64,9 @@ def shard(method: Method, device: torch.device, bfloat16: bool = False) -> Shard
     for block in _blocks(method):
         normed = any(isinstance(part, _BatchNorm) for part in block.modules())
         fully_shard(block, mesh=mesh, mp_policy=halved if bfloat16 and not normed else MixedPrecisionPolicy())
+        if is_known(block):
+            cast(Any, block).packed = partial(run_block, block)
+            register_fsdp_forward_method(block, "packed")
     sharded = Sharded(method)
     fully_shard(sharded, mesh=mesh)
     return sharded

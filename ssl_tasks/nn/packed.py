@@ -1,8 +1,8 @@
 """Blocks of a vision transformer over crops of several sizes in one pass.
 
 All but attention is done token by token. So the tokens of all crops are one list (T, D), and norms, projections and MLPs are few
-large matrix products; only attention takes the list apart, as no crop may see another. Blocks of a kind that this file does not know
-are run as timm has them, one crop after the other.
+large matrix products; only attention takes the list apart, as no crop may see another. Blocks of a kind that this file does not know,
+and those that FSDP has parted, are run as timm has them, one crop after the other.
 
 Stochastic depth (https://arxiv.org/abs/1603.09382) saves what it drops: a residual branch is computed for a random part of the
 samples and weighed by all over that part, as in DINOv2 (https://arxiv.org/abs/2304.07193, section 5). The part is the nearest number
@@ -12,6 +12,7 @@ Shapes: T tokens of all crops; of one crop B samples of L tokens, H heads of d d
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -55,18 +56,19 @@ def through_blocks(backbone: Any, sequences: list[Sequence], checkpointing: bool
     Args:
         checkpointing: whether a block's inner activations are computed again in the backward pass instead of kept.
     """
-    if not all(_known(block) for block in backbone.blocks):
+    if not all(is_known(block) for block in backbone.blocks):
         return [backbone.norm(_as_timm_has_it(backbone.blocks, sequence, checkpointing)) for sequence in sequences]
     x = torch.cat([sequence.tokens.flatten(0, 1) for sequence in sequences])
     for i, block in enumerate(backbone.blocks):
         parts = [Part(s.tokens.shape[0], s.tokens.shape[1], s.ropes[i] if s.ropes else None) for s in sequences]
-        x = _run(_block, checkpointing, block, x, parts)
+        x = _run(getattr(block, "packed", None) or partial(run_block, block), checkpointing, x, parts)  # sharding hooks into `packed`
     x = backbone.norm(x)
     each = torch.split(x, [len(s.tokens) * s.tokens.shape[1] for s in sequences])
     return [tokens.view(s.tokens.shape) for tokens, s in zip(each, sequences, strict=True)]
 
 
-def _known(block: nn.Module) -> bool:
+def is_known(block: nn.Module) -> bool:
+    """Whether `run_block` knows how to run a block."""
     kinds = (Attention, AttentionRope, EvaAttention), (Mlp, GluMlp, SwiGLU)
     return type(block) in (Block, EvaBlock) and type(block.attn) in kinds[0] and type(block.mlp) in kinds[1]
 
@@ -83,7 +85,7 @@ def _run(function: Callable[..., Any], checkpointing: bool, *args: Any) -> Tenso
     return result
 
 
-def _block(block: Any, x: Tensor, parts: list[Part]) -> Tensor:
+def run_block(block: Any, x: Tensor, parts: list[Part]) -> Tensor:
     """Both residual branches of a block with its norms in front."""
 
     def attention(tokens: Tensor, parts: list[Part]) -> Tensor:
