@@ -126,10 +126,11 @@ class DINOv3(PatchSelfDistillation):
     patch_weight: Weight = Field(1.0, description="weight of the patch loss")
     local_weight: Weight = Field(1.0, description="factor of the crop loss's pairs with a local crop (7B once Gram anchoring is on: 0.5)")
     koleo: Weight = Field(0.1, description="weight of KoLeo, of each global crop")
-    gram: Weight = Field(2.0, description="weight of Gram anchoring; 0 keeps no Gram teacher (7B at high resolution: 1.5)")
+    gram: Weight = Field(2.0, description="weight of Gram anchoring (7B at high resolution: 1.5); 0 only takes snapshots, for a stage that continues this")
     gram_start: Share = Field(0.83, description="share of the training that lies behind when Gram anchoring begins (7B: 1.0 of 1.2 million steps)")
     gram_snapshots: Annotated[tuple[Share, ...], Strict(False)] = Field(
-        (0.17, 0.842, 0.85, 0.858), description="shares of the training at which the Gram teacher becomes a copy of the teacher; none keeps a loaded one"
+        (0.17, 0.842, 0.85, 0.858),
+        description="at these shares of the training the Gram teacher becomes a copy of the teacher; none keeps a continued stage's",
     )
     gram_size: PositiveInt | None = Field(None, description="side of the Gram teacher's crops; the student's where not given (7B: twice that)")
     views: Annotated[Views, AfterValidator(two_or_more)] = Field(Views(preset="dinov3"), description=CROPS)

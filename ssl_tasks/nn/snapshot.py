@@ -12,26 +12,39 @@ class Snapshot(nn.Module):
     """A copy of a network that is renewed at given shares of the training.
 
     Args:
-        shares: of the training, rising; where there is none, the copy stays what it is made of or what is loaded.
+        shares: of the training, rising; where there is none, the copy stays the one that is loaded.
 
     Attributes:
-        progress: of the newest step, so that a resumed training takes no snapshot twice and a further training its own.
+        progress: of the newest step, so that a resumed training takes no snapshot twice, and one that continues another takes its own.
+        taken: whether it is a copy of something trained.
     """
 
     progress: Tensor
+    taken: Tensor
 
     def __init__(self, network: nn.Module, shares: Sequence[float]) -> None:
         super().__init__()
         self.teacher, self.shares = Teacher(network), tuple(shares)
         self.register_buffer("progress", torch.tensor(-1.0, dtype=torch.float64))
-        self._before: float | None = None
-        self.register_load_state_dict_pre_hook(lambda module, *_: setattr(module, "_before", None))  # type: ignore[no-untyped-call]  # of torch
+        self.register_buffer("taken", torch.tensor(False))
+        self._known: tuple[float, bool] | None = None
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]  # of torch
 
-    def renew(self, network: nn.Module, progress: float) -> None:
-        """Copy the network if this is the first step at or after one of the shares; a progress that falls back begins anew."""
-        before = float(self.progress) if self._before is None else self._before  # read once: it waits for the device
-        before = before if before <= progress else -1.0
-        if any(before < share <= progress for share in self.shares):
+    def renew(self, network: nn.Module, progress: float, needed: bool) -> None:
+        """Copy the network if this is the first step at or after one of the shares, or if a copy is needed and none was taken yet.
+
+        A progress that falls back is that of another training, which begins anew.
+        """
+        before, taken = self._known or (float(self.progress), bool(self.taken))  # read once: that waits for the device
+        due = any((before if before <= progress else -1.0) < share <= progress for share in self.shares)
+        if due or (needed and not taken):
             self.teacher.follow(network, 0.0)
-        self._before = progress
+            taken = True
+        self._known = progress, taken
         self.progress.fill_(progress)
+        self.taken.fill_(taken)
+
+
+def _forget(snapshot: nn.Module, _: object) -> None:
+    """What is known of the buffers is no longer so once they are loaded."""
+    vars(snapshot)["_known"] = None

@@ -8,8 +8,8 @@ Symbols: X_S, X_G, normalised patch features of student and Gram teacher; the lo
 
 The encoder is a choice beside the method: `{name: vit_small_patch16_dinov3, options: {global_pool: token, rope_rescale_coords: 2}}` has
 rotary positions, drawn larger and smaller by up to 2 in each step of the student, registers and LayerScale. The authors' phases are
-stages that go on from one another: Gram anchoring with `gram_start: 0`, then a high resolution with `gram_snapshots: []`, which keeps
-the Gram teacher that the phase before it left; where it left none, the Gram teacher is the teacher that is loaded.
+stages that continue one another: pretraining with `gram: 0`, whose first snapshot is kept, then Gram anchoring with `gram_start: 0`, then
+a high resolution with `gram_snapshots: []`, which keeps the Gram teacher of the phase before.
 
 Differs from the paper:
 - What `dinov2.py` says, but that the gain of the prototypes is gone here as in the paper.
@@ -20,7 +20,7 @@ Differs from the paper:
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +50,7 @@ class DINOv3(Method):
         crop_head = PrototypeHead(encoder.dim, config.hidden, config.bottleneck, config.prototypes, length="free")
         patch_head = PrototypeHead(encoder.width, config.patch_hidden, config.patch_bottleneck, config.patch_prototypes, length="free")
         self.pair = PatchDistillation(config, encoder, crop_head, patch_head)
-        self.gram = Snapshot(self.exported(), config.gram_snapshots) if config.gram else None
-        self.register_load_state_dict_pre_hook(_with_or_without_gram)  # type: ignore[no-untyped-call]  # of torch
+        self.gram = Snapshot(self.exported(), config.gram_snapshots)
 
     def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
         """As DINOv2's; behind them the Gram teacher's crops where they have a size of their own."""
@@ -70,13 +69,14 @@ class DINOv3(Method):
             "ibot": self.config.patch_weight * losses.patches,
             "koleo": self.config.koleo * sum(koleo(gather(crop)) for crop in crops),
         }
-        if self.gram is None:
-            return terms
+        anchored = self.config.gram > 0 and progress >= self.config.gram_start
         if self.training:
-            self.gram.renew(self.exported(), progress)
-        if progress < self.config.gram_start:
-            return {**terms, "gram": losses.crops.new_zeros(())}
-        return {**terms, "gram": self.config.gram * gram(losses.student.patches, self._gram_targets(views))}
+            self.gram.renew(self.exported(), progress, needed=anchored)
+        if anchored:
+            terms["gram"] = self.config.gram * gram(losses.student.patches, self._gram_targets(views))
+        elif self.config.gram:
+            terms["gram"] = losses.crops.new_zeros(())
+        return terms
 
     def before_step(self, progress: float) -> None:
         self.pair.hold_prototypes(progress)
@@ -93,7 +93,6 @@ class DINOv3(Method):
     @torch.no_grad()
     def _gram_targets(self, views: list[Tensor]) -> Tensor:
         """The Gram teacher's patches of the global crops, (global crops * B, N, width), on the student's grid."""
-        assert self.gram is not None
         count, network = self.config.views.count, cast(TimmEncoder, self.gram.teacher.network)
         crops = views[-count:] if self.config.gram_size else views[:count]
         patches = network.tokens(torch.cat(crops)).patches
@@ -113,14 +112,3 @@ class DINOv3(Method):
             alone = config.model_copy(update={"count": 1, "local_count": 0, "blur": blur, "solarize": solarize})
             augment(alone, images[..., :1, :1], self.pair.encoder.config.image_size, draw)  # of one pixel: only what it draws matters
         return crops
-
-
-def _with_or_without_gram(method: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Let a phase load the state of one that had no Gram teacher, or of one that had one which is no longer wanted."""
-    ours, own, teacher = f"{prefix}gram.", f"{prefix}gram.teacher.network.", f"{prefix}pair.teacher_encoder.network."
-    if getattr(method, "gram", None) is None:
-        for name in [name for name in state if name.startswith(ours)]:
-            del state[name]
-    elif f"{ours}progress" not in state:
-        state |= {own + name.removeprefix(teacher): value for name, value in state.items() if name.startswith(teacher)}
-        state[f"{ours}progress"] = torch.tensor(-1.0, dtype=torch.float64)
