@@ -1,65 +1,36 @@
-"""Two Gloo processes, each with half of every batch, train exactly as one process with the whole."""
+"""Two Gloo processes, each with half of every batch, train exactly as one process with the whole: every method and distiller."""
 
-import os
-import socket
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from few_steps import CPU, few_steps
+from small_methods import CASES, Case
 from timm.layers.norm_act import BatchNormAct2d
+from tiny_training import ranks
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from schemas import methods as configs
-from schemas.distillers import Feature as FeatureConfig
-from schemas.encoders import Encoder
-from schemas.views import Views
+from schemas.spec import Spec
 from ssl_tasks import distributed
-from ssl_tasks.distill.feature import Feature
-from ssl_tasks.method import Method
-from ssl_tasks.methods import build
 from ssl_tasks.nn.batchnorm import GlobalBatchNorm, synchronised
-from ssl_tasks.nn.encoder import TimmEncoder
-
-BATCH, STEPS, TEACHER_DIM = 8, 3, 12
-CONVNET = Encoder(
-    name="resnetv2_18", image_size=16, channels=1, stem="half", options={"layers": [1, 1], "channels": [8, 16], "stem_chs": 8, "zero_init_last": False}
-)
-MULTI_CROP = Views(local_count=2, local_size=8)
-
-METHODS: dict[str, Callable[[TimmEncoder], Method]] = {
-    "simclr": lambda e: build(configs.SimCLR(hidden=16, output=8), e),
-    "vicreg": lambda e: build(configs.VICReg(hidden=16, output=12), e),
-    "dino": lambda e: build(configs.DINO(prototypes=10, hidden=16, bottleneck=8, momentum=0.8, freeze_last_layer=0.5, views=MULTI_CROP), e),
-    "feature": lambda e: Feature(FeatureConfig(hidden=16), e, TEACHER_DIM),
-}
 
 
-def trained(make: Callable[[TimmEncoder], Method], share: slice) -> dict[str, Any]:
-    """Losses, first gradients and final state of a few steps on a share of batches that are the same everywhere."""
-    torch.manual_seed(0)
-    method = synchronised(make(TimmEncoder(CONVNET)), torch.device("cpu")).double().train()
-    assert isinstance(method, Method)
-    model = DistributedDataParallel(method) if distributed.world_size() > 1 else method
-    seen: Any = method.config.views
-    sides = [16] * seen.count + [8] * seen.local_count
-    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
-    losses, gradients = [], {}
-    for step in range(STEPS):
-        views = [torch.randn(BATCH, 1, side, side, dtype=torch.float64) for side in sides]
-        targets = torch.randn(len(views), BATCH, TEACHER_DIM, dtype=torch.float64)[:, share].flatten(0, 1)
-        inputs = ([view[share] for view in views], *([targets] if isinstance(method, Feature) else []))
-        terms = model(*inputs, step / STEPS)
-        losses.append({name: float(distributed.mean(term.detach())) for name, term in terms.items()})
-        optimizer.zero_grad()
-        sum(terms.values()).backward()
-        gradients = gradients or {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
-        method.before_step(step / STEPS)
-        optimizer.step()
-        method.after_step(step / STEPS)
-    return {"losses": losses, "gradients": gradients, "state": {name: value.clone() for name, value in method.state_dict().items()}}
+def multi_crop(case: Case) -> Case | None:
+    """The method with small crops too, and with what else starts or ends in the middle of a training; None where it takes no small crops."""
+    middle = {"freeze_last_layer": 0.5, "momentum": 0.8}
+    config: Spec = case.config
+    fields = {name: value for name, value in middle.items() if name in type(config).model_fields}
+    views = case.config.views.model_copy(update={"local_count": 2, "local_size": 8}).model_dump(exclude_unset=True)
+    try:
+        return Case(type(config).model_validate({**config.model_dump(exclude_unset=True), **fields, "views": views}), case.encoder)
+    except ValueError:
+        return None
+
+
+ALL = CASES | {f"{name} with small crops": crops for name, case in CASES.items() if (crops := multi_crop(case))}
 
 
 def collectives(rank: int) -> dict[str, Any]:
@@ -77,47 +48,49 @@ def collectives(rank: int) -> dict[str, Any]:
     }
 
 
-def work(rank: int, port: int, folder: Path) -> None:
-    """One of the two processes, as torchrun would start it."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
-    torch.set_num_threads(1)
-    device = distributed.start()
-    half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
-    found = {"device": str(device), "collectives": collectives(rank), **{name: trained(make, half) for name, make in METHODS.items()}}
-    distributed.stop()
-    torch.save(found, folder / f"{rank}.pt")
+def work(folder: Path) -> None:
+    """What one of the two processes does."""
+    found: dict[str, Any] = {"device": str(distributed.start()), "collectives": collectives(distributed.rank())}
+    for name, case in ALL.items():
+        try:
+            found[name] = few_steps(case)
+        except Exception:  # of one method; the others are compared all the same
+            found[name] = traceback.format_exc()
+    torch.save(found, folder / f"{distributed.rank()}.pt")
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the two processes found."""
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of the two processes came to."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(work, (port, folder), nprocs=2)
+    ranks(2, work, folder, seconds=900)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_two_processes_train_as_one(name: str, ranks: list[dict[str, Any]]) -> None:
-    alone = trained(METHODS[name], slice(None))
+@pytest.mark.parametrize("name", ALL)
+def test_two_processes_train_as_one(name: str, found: list[dict[str, Any]]) -> None:
+    alone = few_steps(ALL[name])
     assert alone["gradients"]
-    for rank in ranks:
+    for rank in found:
+        assert not isinstance(rank[name], str), rank[name]
         torch.testing.assert_close(rank[name], alone, rtol=1e-8, atol=1e-8)
 
 
-def test_gathered_tensors_are_in_the_order_of_ranks_and_gradients_are_summed_over_them(ranks: list[dict[str, Any]]) -> None:
-    for rank, found in enumerate(r["collectives"] for r in ranks):
-        assert found["gathered"].tolist() == [1, 10, 2, 10]
-        assert found["gradient"].tolist() == [[0, 3], [6, 9]][rank]  # 0..3, once from the first rank and twice from the second
-        assert found["mean"].tolist() == [1.5, 10]
-        assert found["broadcast"] == {"from": 0}
-        assert found["who"] == (rank, 2, rank == 0)
+def test_methods_with_small_crops_are_among_those_compared() -> None:
+    assert {"dino-vit with small crops", "dino-convnet with small crops"} <= set(ALL)
 
 
-def test_processes_without_cuda_train_on_the_cpu(ranks: list[dict[str, Any]]) -> None:
-    assert [rank["device"] for rank in ranks] == ["cpu", "cpu"]
+def test_gathered_tensors_are_in_the_order_of_ranks_and_gradients_are_summed_over_them(found: list[dict[str, Any]]) -> None:
+    for rank, saw in enumerate(process["collectives"] for process in found):
+        assert saw["gathered"].tolist() == [1, 10, 2, 10]
+        assert saw["gradient"].tolist() == [[0, 3], [6, 9]][rank]  # 0..3, once from the first rank and twice from the second
+        assert saw["mean"].tolist() == [1.5, 10]
+        assert saw["broadcast"] == {"from": 0}
+        assert saw["who"] == (rank, 2, rank == 0)
+
+
+def test_processes_without_cuda_train_on_the_cpu(found: list[dict[str, Any]]) -> None:
+    assert [process["device"] for process in found] == ["cpu", "cpu"]
 
 
 def test_a_single_process_needs_no_group() -> None:
@@ -158,5 +131,5 @@ def test_batch_norm_over_all_processes_is_the_ordinary_one_where_there_is_one(lo
 
 def test_a_single_process_keeps_its_batch_norms() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    assert synchronised(module, torch.device("cpu")) is module
+    assert synchronised(module, CPU) is module
     assert isinstance(module[1], nn.BatchNorm1d)

@@ -157,7 +157,9 @@ def test_layer_decay_numbers_the_blocks_of_a_convnet() -> None:
     assert of == {"1": 0.5e-3, "0": 0.25e-3, "stem": 0.125e-3}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "efficientnet_b0", "swin_tiny_patch4_window7_224", "vit_base_patch16_clip_224", "mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "convnext_atto", "efficientnet_b0", "swin_tiny_patch4_window7_224", "vit_base_patch16_clip_224", "mobilenetv3_small_050"]
+)
 def test_no_layer_of_a_common_network_learns_faster_than_one_above_it(name: str) -> None:
     with torch.device("meta"):
         encoder = TimmEncoder(Encoder(name=name))

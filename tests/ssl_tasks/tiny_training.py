@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -118,14 +119,15 @@ def process(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
     return started
 
 
-def ranks(count: int, target: Callable[..., None], *arguments: Any) -> None:
+def ranks(count: int, target: Callable[..., None], *arguments: Any, seconds: float = 60) -> None:
     """Run a function in several processes that train together; each must end well."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = [process(_as_rank, rank, count, port, target, *arguments) for rank in range(count)]
+    deadline = time.monotonic() + seconds
     for one in started:
-        one.join(60)
+        one.join(deadline - time.monotonic())
     codes = [one.exitcode for one in started]
     for one in started:
         one.kill()
