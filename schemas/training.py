@@ -77,6 +77,9 @@ class Train(Spec):
     on_collapse: Then = Field("stop", description="stop fails with the reason; warn notes it and goes on; fall_back ends with the last good checkpoint")
     rules: list[Rule] = Field([], description="bounds on what the monitors see, such as milestones")
     bfloat16: bool = Field(True, description="autocast on CUDA; a CPU always trains in float32")
+    accumulate: PositiveInt = Field(1, description="pieces in which a batch passes the encoder, in the memory of one of them; the loss sees the whole batch")
+    activation_checkpointing: bool = Field(False, description="compute what is inside the encoder's blocks again for the gradient instead of keeping it")
+    compile: bool = Field(False, description="torch.compile the encoder: a minute or more at the start for faster steps; it pays on CUDA")
     sharding: Literal["ddp", "fsdp"] = Field("ddp", description="with several devices: a copy of the model on each, or a part of it (where it does not fit)")
 
     def peak_rate(self, batch: int) -> float:

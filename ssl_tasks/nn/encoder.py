@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from schemas.encoders import Encoder
 from schemas.errors import UserError
+from schemas.training import Train
 from ssl_tasks.nn import vit
 from ssl_tasks.nn.backbone import create
 from ssl_tasks.nn.batchnorm import GlobalBatchNorm
@@ -100,6 +101,14 @@ class TimmEncoder(nn.Module):
         """
         return self._tokens([images], [None], [kept])[0]
 
+    def train_as(self, config: Train) -> None:
+        """Take on what a config says of memory and compilation; call it when the module is on its device and before the first step."""
+        self.memory(config.accumulate, config.activation_checkpointing)
+        if config.compile and self.is_vit:
+            self._through_blocks = torch.compile(through_blocks)
+        elif config.compile:
+            self.backbone.forward_features = torch.compile(self.backbone.forward_features)
+
     def memory(self, pieces: int = 1, checkpointing: bool = False) -> None:
         """Let training take more time and less memory: losses and gradients stay the same, and evaluation is not touched.
 
@@ -124,13 +133,6 @@ class TimmEncoder(nn.Module):
                 raise UserError(f"train.activation_checkpointing: timm cannot do so with encoder '{self.config.name}'; leave it out") from error
         self._pieces, self._checkpointing = pieces, checkpointing
         self._momenta = [(norm, norm.momentum) for norm in norms] if checkpointing else []
-
-    def compile_blocks(self) -> None:
-        """Let torch.compile fuse the operations of the forward and backward pass."""
-        if self.is_vit:
-            self._through_blocks = torch.compile(through_blocks)
-        else:
-            self.backbone.forward_features = torch.compile(self.backbone.forward_features)
 
     def patches_only(self) -> None:
         """Hold still what only pooled features go through, for a method that trains patches alone: it would get no gradient."""
@@ -192,6 +194,11 @@ class TimmEncoder(nn.Module):
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
             return Features(pooled, features.flatten(1, 2))
         return Features(pooled, features.flatten(2).transpose(1, 2))
+
+
+def encoders_that_learn(module: nn.Module) -> list[TimmEncoder]:
+    """The encoders in a module that have anything to train: no teachers."""
+    return [m for m in module.modules() if isinstance(m, TimmEncoder) and any(p.requires_grad for p in m.parameters())]
 
 
 def parameters(module: nn.Module) -> int:

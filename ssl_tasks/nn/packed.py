@@ -1,8 +1,8 @@
 """Blocks of a vision transformer over crops of several sizes in one pass.
 
 All but attention is done token by token. So the tokens of all crops are one list (T, D), and norms, projections and MLPs are few
-large matrix products; only attention takes the list apart, as no crop may see another. Blocks of a kind that this file does not know,
-and those that FSDP has parted, are run as timm has them, one crop after the other.
+large matrix products; only attention takes the list apart, as no crop may see another. Blocks of a kind that this file does not know
+are run as timm has them, one crop after the other.
 
 Stochastic depth (https://arxiv.org/abs/1603.09382) saves what it drops: a residual branch is computed for a random part of the
 samples and weighed by all over that part, as in DINOv2 (https://arxiv.org/abs/2304.07193, section 5). The part is the nearest number
@@ -70,7 +70,7 @@ def through_blocks(backbone: Any, sequences: list[Sequence], checkpointing: bool
 def is_known(block: nn.Module) -> bool:
     """Whether `run_block` knows how to run a block."""
     kinds = (Attention, AttentionRope, EvaAttention), (Mlp, GluMlp, SwiGLU)
-    return type(block) in (Block, EvaBlock) and type(block.attn) in kinds[0] and type(block.mlp) in kinds[1]
+    return isinstance(block, (Block, EvaBlock)) and type(block.attn) in kinds[0] and type(block.mlp) in kinds[1]
 
 
 def _as_timm_has_it(blocks: nn.ModuleList, sequence: Sequence, checkpointing: bool) -> Tensor:

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from schemas import methods as configs
 from schemas.encoders import Encoder
 from schemas.errors import UserError
-from ssl_tasks.nn.encoder import TimmEncoder, parameters
+from schemas.training import Train
+from schemas.views import Views
+from ssl_tasks.methods import build
+from ssl_tasks.nn.encoder import TimmEncoder, encoders_that_learn, parameters
 
 SMALL_VIT: dict[str, Any] = {"name": "vit_tiny_patch16_224", "image_size": 16, "patch_size": 4, "width": 32, "depth": 1, "heads": 2, "channels": 1}
 SMALL_RESNET: dict[str, Any] = {"image_size": 16, "channels": 1, "stem": "half"}
@@ -138,3 +142,117 @@ def test_what_cannot_be_made_is_a_users_error_on_one_line(given: dict[str, Any],
     with pytest.raises(UserError, match=said) as caught:
         TimmEncoder(Encoder.model_validate(given))
     assert "\n" not in str(caught.value)
+
+
+# Memory
+
+TINY = {
+    "ViT": Encoder(**{**SMALL_VIT, "depth": 2}),
+    "ConvNeXt": Encoder(name="convnext_atto", image_size=64, options={"depths": [1, 2, 1, 1], "dims": [8, 16, 24, 32]}),
+    "ResNet": Encoder(name="resnet10t", image_size=32, channels=1),
+}
+METHODS: dict[str, Any] = {
+    "simclr": configs.SimCLR(hidden=16, output=8),
+    "dino": configs.DINO(prototypes=12, hidden=16, bottleneck=8, views=Views(local_count=2, local_size=8)),
+}
+
+
+def trained(kind: str, config: Encoder, **economy: Any) -> dict[str, Any]:
+    """Loss, gradients and state of a method after forward and backward, in float64; every learning encoder as `economy` says."""
+    torch.manual_seed(0)
+    method = build(METHODS[kind], TimmEncoder(config)).double().train()
+    for encoder in encoders_that_learn(method):
+        encoder.train_as(Train(**economy))
+    seen = METHODS[kind].views
+    sides = [config.image_size] * seen.count + [config.image_size // 2] * seen.local_count
+    views = [torch.randn(6, config.channels, side, side, dtype=torch.float64) for side in sides]
+    loss = torch.stack(list(method(views, 0.5).values())).sum()
+    torch.autograd.backward(loss)
+    gradients = {name: p.grad for name, p in method.named_parameters() if p.requires_grad}
+    return {"loss": loss.detach(), "gradients": gradients, "state": {n: v for n, v in method.state_dict().items() if "num_batches_tracked" not in n}}
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize(
+    ("encoder", "economy"),
+    [
+        ("ViT", {"accumulate": 3}),
+        ("ViT", {"accumulate": 4}),
+        ("ViT", {"accumulate": 100}),
+        ("ViT", {"activation_checkpointing": True}),
+        ("ViT", {"accumulate": 2, "activation_checkpointing": True}),
+        ("ConvNeXt", {"accumulate": 3}),
+        ("ConvNeXt", {"accumulate": 2, "activation_checkpointing": True}),
+        ("ResNet", {"activation_checkpointing": True}),
+    ],
+)
+def test_training_in_less_memory_is_training_with_the_whole_batch(kind: str, encoder: str, economy: dict[str, Any]) -> None:
+    spared, whole = trained(kind, TINY[encoder], **economy), trained(kind, TINY[encoder])
+    resized = "encoder.backbone.pos_embed"  # timm resizes positions for other crops in float32, whatever they are in
+    if resized in whole["gradients"]:
+        torch.testing.assert_close(spared["gradients"].pop(resized), whole["gradients"].pop(resized), rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(spared, whole, rtol=1e-10, atol=1e-12)
+
+
+def test_dropout_is_the_same_when_pieces_are_computed_again() -> None:
+    """The features of the forward pass are those that the gradient is of."""
+    torch.manual_seed(0)
+    encoder = TimmEncoder(TINY["ViT"].model_copy(update={"options": {"proj_drop_rate": 0.5, "drop_path_rate": 0.5}})).double().train()
+    encoder.memory(pieces=2, checkpointing=True)
+    x, bias = torch.randn(8, 1, 16, 16, dtype=torch.float64), encoder.backbone.patch_embed.proj.bias
+    torch.manual_seed(1)
+    torch.autograd.backward(encoder(x).sin().sum())
+    step, moved = 1e-6, []
+    for sign in (1, -1):
+        with torch.no_grad():
+            bias[0] += sign * step
+            torch.manual_seed(1)
+        moved.append(encoder(x).sin().sum().item())
+        with torch.no_grad():
+            bias[0] -= sign * step
+    torch.testing.assert_close(bias.grad[0].item(), (moved[0] - moved[1]) / (2 * step), rtol=1e-6, atol=1e-8)
+
+
+def kept(economy: dict[str, Any]) -> int:
+    """Bytes that autograd keeps between forward and backward."""
+    encoder = TimmEncoder(Encoder(**{**SMALL_VIT, "depth": 6})).train()
+    encoder.train_as(Train(**economy))
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    x = torch.randn(32, 1, 16, 16)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        encoder(x)
+    return sum(saved.values())
+
+
+def test_less_is_kept() -> None:
+    plain, blocks, pieces = kept({}), kept({"activation_checkpointing": True}), kept({"accumulate": 4})
+    assert blocks < 0.2 * plain
+    assert pieces < 0.2 * plain
+
+
+def test_pieces_are_refused_where_batch_norm_would_see_them() -> None:
+    encoder = TimmEncoder(TINY["ResNet"])
+    with pytest.raises(UserError, match=r"^train.accumulate 2 does not fit encoder 'resnet10t': its batch norms would see one piece"):
+        encoder.train_as(Train(accumulate=2))
+    encoder.train_as(Train(accumulate=1))
+
+
+def test_evaluation_is_not_in_pieces() -> None:
+    encoder = TimmEncoder(TINY["ViT"]).eval()
+    expected = encoder(images(encoder.config))
+    encoder.train_as(Train(accumulate=2, activation_checkpointing=True))
+    assert torch.equal(encoder(images(encoder.config)), expected)
+
+
+def test_what_only_pooled_features_pass_can_be_held_still() -> None:
+    encoder = TimmEncoder(Encoder(**{**SMALL_VIT, "name": "vit_base_patch16_siglip_224"}))
+    encoder.patches_only()
+    torch.autograd.backward(encoder.visible(images(encoder.config), torch.arange(4).expand(2, -1)).sin().sum())
+    assert [name for name, p in encoder.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert not any(p.requires_grad for p in encoder.backbone.attn_pool.parameters())

@@ -96,7 +96,7 @@ def test_one_pass_over_crops_of_several_sizes_is_as_many_passes(config: Encoder)
 
 
 def test_all_kinds_but_two_are_packed() -> None:
-    unknown = [name for name, config in KINDS.items() if not all(map(packed._known, TimmEncoder(config).backbone.blocks))]
+    unknown = [name for name, config in KINDS.items() if not all(map(packed.is_known, TimmEncoder(config).backbone.blocks))]
     assert unknown == ["norms after", "parallel"]
 
 
