@@ -55,6 +55,23 @@ def loads(
     Raises:
         InvalidPipeline: as `load`.
     """
+    return _checked(text, file, overrides, params, environ)[0]
+
+
+def warnings(file: Path, overrides: Sequence[str] = (), params: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> list[Problem]:
+    """What of a valid file is unlikely to work, each at its place, in the order of the lines; see `schemas.advice`.
+
+    Raises:
+        InvalidPipeline: as `load`.
+    """
+    from schemas.advice import advice
+
+    pipeline, root = _checked(read(file), file, overrides, params, environ)
+    return _in_order([at(find(root, loc).node, message) for loc, message in advice(pipeline)])
+
+
+def _checked(text: str, file: Path, overrides: Sequence[str], params: Mapping[str, Any] | None, environ: Mapping[str, str]) -> tuple[Pipeline, Node]:
+    """The pipeline, and the tree that it was made from."""
     problems: list[Problem] = []
     try:
         root = _extended(text, file, problems)
@@ -62,14 +79,14 @@ def loads(
             root = override(root, assignment, problems)
         root = interpolate(_with_params(root, params or {}, problems), environ, problems)
         root = _with_seed(expand(root, problems))
-        pipeline, faults = _validated(root)
+        pipeline, root, faults = _validated(root)
     except InvalidPipeline as stop:
         raise InvalidPipeline(_in_order([*problems, *stop.problems])) from None
     early = {_spot(problem) for problem in problems}
     problems += [fault for fault in faults if _spot(fault) not in early]
     if problems or pipeline is None:
         raise InvalidPipeline(_in_order(problems))
-    return pipeline
+    return pipeline, root
 
 
 def _extended(text: str, file: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> Node:
@@ -152,19 +169,19 @@ def _with_stages(root: Node, stages: Node) -> Node:
     return replace(root, value={**root.value, "stages": stages})
 
 
-def _validated(root: Node) -> tuple[Pipeline | None, list[Problem]]:
-    """The pipeline, or what the models and the references find wrong with it."""
+def _validated(root: Node) -> tuple[Pipeline | None, Node, list[Problem]]:
+    """The pipeline, or None; the tree with references in lists spread; and what the models and the references find wrong."""
     stages = root.value.get("stages")
     valid: dict[str, StageBase] = {}
     if stages is not None and isinstance(stages.value, dict):
         stages = spread(stages, _valid(stages))
         root, valid = _with_stages(root, stages), _valid(stages)
     try:
-        return Pipeline.model_validate(plain(root)), []
+        return Pipeline.model_validate(plain(root)), root, []
     except ValidationError as error:
         faults = explain(error, root, _MOST_PROBLEMS)
     broken = _broken_references(stages.value, valid) if stages is not None and isinstance(stages.value, dict) else []
-    return None, faults + [at(find(root, loc).node, message) for loc, message in broken]
+    return None, root, faults + [at(find(root, loc).node, message) for loc, message in broken]
 
 
 def _broken_references(stages: Mapping[str, Node], valid: Mapping[str, StageBase]) -> Iterator[tuple[references.Loc, str]]:

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from schemas.errors import Collapse
 from schemas.training import Train
-from ssl_tasks import checkpoints, distributed, monitors, optimizers, sharding
+from ssl_tasks import checkpoints, collapse, distributed, monitors, optimizers, sharding
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.failures import NotFinite
 from ssl_tasks.method import Method
@@ -21,6 +21,8 @@ from ssl_tasks.schedules import learning_rate, weight_decay
 from ssl_tasks.tracking import Tracker
 
 _STEADIER = "lower train.optimizer.learning_rate, raise train.warmup, or set train.clip to 1"
+GOOD = "good"
+"""Folder, in that of the checkpoints, of those that a look found well."""
 Look = Callable[[Method], dict[str, float]]
 """What monitors see of a method; it may change nothing of it."""
 
@@ -38,6 +40,7 @@ class Learner:
         waited: of the seconds, those that a step had to wait for its images.
         saved: the step of the last checkpoint.
         failure: what ended its training too early.
+        fell_back: whether it ended early with the weights of the last look that found nothing wrong.
         learning_rate: of the last step.
         gradient_norm: of the last step that was asked for it, before clipping.
     """
@@ -56,6 +59,7 @@ class Learner:
         self.waited = 0.0
         self.saved = 0
         self.failure: Exception | None = None
+        self.fell_back = False
         self.learning_rate = 0.0
         self.gradient_norm: Tensor | None = None
         self._trained = [p for p in self.method.parameters() if p.requires_grad]
@@ -124,20 +128,57 @@ class Learner:
         tracker.metrics({f"{self.name}/{key}" if self.name else key: value for key, value in {**values, **(timings or {})}.items()}, self.done)
 
     def look(self, look: Look, tracker: Tracker, steps: int) -> None:
-        """Let the monitors look at the method as it is.
+        """Let the monitors look at the method as it is, and do what the config says about what they find wrong.
 
         Raises:
-            Collapse: where what they saw, several times in a row, is a collapse.
+            UserError: where a rule is on something that is not measured.
+            Collapse: where a finding is to stop the training, or there is nothing to fall back on.
         """
         with monitors.evaluating(self.method):
             seen = self.model.look(look) if isinstance(self.model, sharding.Sharded) else look(self.method)
+        agreed = distributed.mean(torch.tensor(list(seen.values()), dtype=torch.float64, device=self.device))
+        seen = dict(zip(seen, agreed.tolist(), strict=True))  # all ranks must find the same
         self.record({f"monitor/{key}": value for key, value in seen.items()}, tracker)
-        self.looks.append({**seen, "progress": self.done / steps, "loss": self.loss})
-        if symptom := monitors.collapse(self.looks):
-            raise Collapse(f"{self._label}the representation has collapsed at step {self.done}: {symptom}")
+        if not self.looks:
+            collapse.check_metrics(self.config, seen)
+        self.looks.append({**seen, "progress": self.done / steps, **self._trained_numbers()})
+        for finding in collapse.news(self.looks, self.config):
+            message = f"{self._label}{finding.what} at step {self.done}: {finding.why}"
+            if finding.then == "stop":
+                raise Collapse(message)
+            if finding.then == "fall_back":
+                return self._fall_back(message, tracker)
+            tracker.note(message)
+        if self.done and collapse.falls_back(self.config) and collapse.is_well(self.looks, self.config):
+            self.save(self.folder / GOOD)
+        return None
 
-    def save(self) -> None:
+    @property
+    def has_ended(self) -> bool:
+        """Whether it takes no more steps, by failure or because it fell back."""
+        return self.fell_back or self.failure is not None
+
+    def _trained_numbers(self) -> dict[str, float]:
+        """Loss and gradient norm of the last step; none before the first."""
+        if not self._unread:
+            return {}
+        read = self.read()
+        return {name: read[f"train/{name}"] for name in collapse.TRAINED if f"train/{name}" in read}
+
+    def _fall_back(self, message: str, tracker: Tracker) -> None:
+        state, _ = checkpoints.load_training(self.folder / GOOD, self._identity())
+        if state is None:
+            raise Collapse(f"{message}; there is nothing to fall back on, no look found all well")
+        self._restore({**state, "own": {name: state["own"][name] for name in ("done", "curve", "looks")}})
+        self.fell_back = True
+        self.record({"fell_back_to_step": self.done}, tracker)
+        tracker.note(f"{message}; the training ends with the weights of step {self.done}, the last look that found nothing wrong")
+
+    def save(self, folder: Path | None = None) -> None:
         """Write what a resume needs. Only the main rank writes, but all ranks must ask.
+
+        Args:
+            folder: another one than that from which the training resumes.
 
         Raises:
             NotFinite: where the loss or the weights are no longer finite, which no checkpoint may hold.
@@ -149,15 +190,15 @@ class Learner:
         own = {name: getattr(self, name) for name in ("done", "curve", "looks", "seconds", "paced", "waited")}
         state = {name: sharding.gathered(part.state_dict()) for name, part in (("method", self.method), ("optimizer", self.optimizer))}
         if distributed.is_main():
-            checkpoints.save_training(self.folder, self.done, {"own": own, "ranks": distributed.world_size(), **state}, self._identity())
-        self.saved = self.done
+            checkpoints.save_training(folder or self.folder, self.done, {"own": own, "ranks": distributed.world_size(), **state}, self._identity())
+        if folder is None:
+            self.saved = self.done
 
     def resume(self, tracker: Tracker) -> None:
         """Go on from the newest whole checkpoint of this very training; stay at the start where there is none."""
         state, passed_over = checkpoints.load_training(self.folder, self._identity())
         if state is not None:
-            sharding.load(self.method, self.optimizer, state["method"], state["optimizer"])
-            vars(self).update(state["own"])
+            self._restore(state)
             self.saved = self.done
         for reason in passed_over:
             tracker.note(f"{self._label}{reason} and is passed over")
@@ -165,6 +206,10 @@ class Learner:
             before, now = (state or {}).get("ranks", distributed.world_size()), distributed.world_size()
             changed = f" on {now} devices, {before} before: the same but for rounding, and for what dropout and stochastic depth draw"
             tracker.note(f"{self._label}goes on from step {self.done}{changed if before != now else ''}")
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        sharding.load(self.method, self.optimizer, state["method"], state["optimizer"])
+        vars(self).update(state["own"])
 
     def unshard(self) -> None:
         """After the last step, let method and optimizer hold whole tensors, on the CPU of the main rank; nothing where they do."""

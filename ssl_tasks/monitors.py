@@ -22,10 +22,6 @@ from ssl_tasks.nn.features import prepare
 
 SAMPLE, VIEWED = 512, 128
 """Images whose features are looked at, and how many of them also through views: all looks cost a few per cent of a short training."""
-SETTLED = 0.25
-"""Share of the training before which nothing is called a collapse: a network near its random start may look like one."""
-PATIENCE = 3
-"""Looks in a row that must show the same symptom."""
 
 
 class Look:
@@ -87,52 +83,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes.items():
             part.training = mode
-
-
-def collapse(looks: Sequence[dict[str, float]]) -> str | None:
-    """What ails the representation and what to try, or None where nothing that lasts is seen.
-
-    A symptom counts once a quarter of the training is done and three looks in a row show it.
-
-    Of a method's own numbers these are known, where it has them: `embedding_std`, of what the loss sees, scaled so that 1 is
-    healthy; `teacher_entropy` and `mean_entropy`, of the teacher's distribution and of its mean over images, over ln K, with
-    `teacher_student_kl`.
-
-    Args:
-        looks: in order, the first from before the training; each with its `progress` and the last `loss` besides what was seen.
-    """
-    settled = [look for look in looks if look["progress"] >= SETTLED][-PATIENCE:]
-    if len(settled) < PATIENCE:
-        return None
-    symptoms = [_symptom(look, looks[0], settled[0]) for look in settled]
-    lasting = len({symptom and symptom[0] for symptom in symptoms}) == 1
-    return symptoms[-1][1] if lasting and symptoms[-1] else None
-
-
-def _symptom(look: dict[str, float], first: dict[str, float], before: dict[str, float]) -> tuple[str, str] | None:
-    """Name of a symptom, and the line that tells of it; `first` is the look before the training, `before` the oldest one that counts."""
-    relative = look["relative_std"]
-    if relative < 1e-3 or (relative < 0.01 and relative < first["relative_std"] / 2):
-        return "constant", (
-            f"all images have the same features (std {look['std']:.3g}, {relative:.2g} of their size): "
-            "lower train.optimizer.learning_rate, raise train.warmup, and give no term that keeps images apart the weight 0"
-        )
-    if look.get("embedding_std", 1.0) < 0.05 and look["embedding_std"] <= before["embedding_std"]:  # a small one that rises is a late start
-        return "embedding", (
-            f"all images have the same embedding (std {look['embedding_std']:.2g}, where 1 is healthy): "
-            "give no term that keeps images apart, such as method.variance, a small weight or 0"
-        )
-    if look["centred_rank"] < 1.5 and look["centred_rank"] < 0.8 * first["centred_rank"]:
-        return "rank", (
-            f"the features lie on a line (effective rank around their mean {look['centred_rank']:.3g}, before the training {first['centred_rank']:.3g}): "
-            "lower train.optimizer.learning_rate, raise train.batch_size, or give the method's decorrelation more weight"
-        )
-    if "teacher_entropy" not in look or look["mean_entropy"] - look["teacher_entropy"] > 0.003:
-        return None
-    # The teacher says the same of every image: what a distribution tells of its image is the entropy of the mean less its own.
-    numbers = f"entropy {look['teacher_entropy']:.4f} of ln K, KL to the student {look['teacher_student_kl']:.2g}, loss {look['loss']:.4g}"
-    if look["teacher_entropy"] > 0.9:
-        return "uniform", f"the teacher gives every image the uniform distribution ({numbers}): lower method.teacher_temperature, or train longer"
-    if look["mean_entropy"] < 0.1:
-        return "one-hot", f"the teacher puts every image on one prototype ({numbers}): lower method.center_momentum or raise method.teacher_temperature"
-    return "same", f"the teacher gives every image the same distribution ({numbers}): lower method.center_momentum or train.optimizer.learning_rate"

@@ -22,6 +22,7 @@ from torch import Tensor
 from schemas.errors import UserError
 from schemas.training import Train
 from ssl_tasks import distributed, memory
+from ssl_tasks.collapse import look_steps
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import Batches, seed_of
 from ssl_tasks.learner import Learner, Look
@@ -100,7 +101,7 @@ def fit_together(
         learner.resume(tracker)
     generator = torch.Generator(device)
     every = max(1, steps // CURVE_POINTS)
-    looks = {round(steps * (i + 1) / config.monitors) for i in range(config.monitors)} if look else set()
+    looks = look_steps(steps, config.monitors) if look else set()
     start = min(learner.done for learner in learners)
     if distributed.is_main():
         tracker.params({"peak_learning_rate": config.peak_rate(batches.size)})
@@ -115,12 +116,12 @@ def fit_together(
                 with learners[0].autocast():
                     inputs = inputs if targets is None else (*inputs, targets(*inputs))
             # A learner that is ahead, because the others' checkpoints were older, waits for them.
-            active = [learner for learner in learners if learner.done == step and not learner.failure]
+            active = [learner for learner in learners if learner.done == step and not learner.has_ended]
             for learner in active:
                 with _contained(learner, alone, tracker):
                     if look and not learner.looks:
                         learner.look(look, tracker, steps)
-                    learner.step(inputs, steps, measures)
+                    learner.step(inputs, steps, measures or step + 1 in looks)
                     if measures:
                         learner.record(learner.read(), tracker, {"train/data_seconds": waits.last})
                     if look and learner.done in looks:
@@ -131,7 +132,7 @@ def fit_together(
                 learner.seconds += took
                 learner.waited += waits.last
                 learner.paced = learner.paced if step == start else (learner.paced[0] + 1, learner.paced[1] + took)
-                if not learner.failure and (stop or learner.done % config.checkpoint_steps == 0 or learner.done == steps):
+                if not learner.has_ended and (stop or learner.done % config.checkpoint_steps == 0 or learner.done == steps):
                     with _contained(learner, alone, tracker):
                         learner.save()
             if distributed.is_main() and (before - shown > SHOWN_EVERY or step + 1 == steps):
@@ -139,7 +140,7 @@ def fit_together(
                 _show(tracker, learners, step + 1, steps, batches.size)
             if stop:
                 interrupts.end()
-            if all(learner.failure for learner in learners):
+            if all(learner.has_ended for learner in learners):
                 break
     for learner in learners:
         learner.unshard()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from schemas.artifacts import sha256
 from schemas.errors import UserError
-from schemas.load import load
+from schemas.load import load, warnings
 from schemas.pipeline import Pipeline
 from schemas.sources import Digits, Folder
 from schemas.stages import Ingest, Pretrain, Stage
@@ -91,6 +91,8 @@ def run_pipeline(
             on_plan(plan)
         if not plan.todo:
             return Outcome("nothing to do", plan, {})
+        for doubt in warnings(file, overrides, params):
+            listen("warning", {"event": "note", "message": str(doubt)})
         outcome = _execute(plan, file, overrides, params or {}, listen)
         _point_to_latest(plan)
         return outcome
