@@ -32,11 +32,6 @@ def double(rows: object) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def softmax(x: Matrix) -> Matrix:
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
 # VICReg
 
 
@@ -79,64 +74,6 @@ def test_vicreg_worked_out_by_hand_with_little_spread() -> None:
     terms = vicreg_terms(*(0.1 * z for z in VICREG_TOY))
     assert_allclose(terms[1], 0.872172, atol=1e-6)
     assert_allclose(np.dot([25, 25, 1], terms), 21.929478, atol=1e-6)
-
-
-# DINO
-
-
-def dino_by_formula(teacher: Matrix, student: Matrix, center: Matrix, tau_t: float, tau_s: float) -> float:
-    """Equation 3 of https://arxiv.org/abs/2104.14294, of logits (views, samples, K)."""
-    pairs = []
-    for t, s in product(range(len(teacher)), range(len(student))):
-        if s != t:
-            p_t, p_s = softmax((teacher[t] - center) / tau_t), softmax(student[s] / tau_s)
-            pairs.append(-(p_t * np.log(p_s)).sum(axis=-1).mean())
-    return float(np.mean(pairs))
-
-
-@pytest.mark.parametrize("local_views", [0, 2, 6])
-def test_dino_is_the_papers_equation(local_views: int) -> None:
-    teacher, student, center = random(2, 3, 5), random(2 + local_views, 3, 5), random(5)
-    loss = dino(list(center_and_sharpen(teacher, center, 0.4)), list(student), 0.7)
-    assert_allclose(loss, dino_by_formula(teacher.numpy(), student.numpy(), center.numpy(), 0.4, 0.7), rtol=1e-12)
-
-
-@pytest.mark.parametrize(("views", "terms"), [(2, 2), (4, 6), (8, 14), (10, 18), (12, 22)])
-def test_dino_averages_over_every_pair_but_the_same_view(views: int, terms: int) -> None:
-    """Each pair's cross-entropy is set to be its own power of two: the mean tells which pairs were taken."""
-    targets = [double([[1.0, 0.0]]), double([[0.0, 1.0]])]
-    logits = [torch.log_softmax(double([[0.0, float(s)]]), dim=-1) for s in range(views)]
-    taken = [-logits[s][0, t] for t, s in product(range(2), range(views)) if s != t]
-    assert len(taken) == terms
-    assert_allclose(dino(targets, logits, 1.0), torch.stack(taken).mean(), rtol=1e-12)
-
-
-def test_dino_of_uniform_outputs_is_the_logarithm_of_the_prototypes_and_has_no_gradient() -> None:
-    logits = torch.zeros(4, 8, dtype=torch.float64, requires_grad=True)
-    target = center_and_sharpen(torch.zeros(4, 8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64), 0.04)
-    loss = dino([target, target], [logits, logits], 0.1)
-    loss.backward()
-    assert_allclose(loss.detach(), 2.079442, atol=1e-6)
-    assert logits.grad is not None
-    assert logits.grad.abs().max() < 1e-15
-
-
-def test_dino_of_a_dominant_prototype_is_nearly_zero_until_the_center_meets_it() -> None:
-    logits = torch.eye(8, dtype=torch.float64)[:1]
-    zero = torch.zeros(8, dtype=torch.float64)
-    unmoved = [center_and_sharpen(logits, zero, 1e-3)] * 2
-    assert_allclose(dino(unmoved, [logits] * 2, 0.1), math.log(1 + 7 * math.exp(-10)), rtol=1e-9)
-    assert_allclose(dino(unmoved, [logits] * 2, 0.1), 0.000318, atol=1e-6)
-    centered = [center_and_sharpen(logits, logits[0], 1e-3)] * 2
-    assert_allclose(dino(centered, [logits] * 2, 0.1), 8.750318, atol=1e-6)
-
-
-@pytest.mark.parametrize(("tau_t", "tau_s", "expected"), [(0.04, 0.1, 0.006806), (1.0, 1.0, 1.218376)])
-def test_dino_worked_out_by_hand(tau_t: float, tau_s: float, expected: float) -> None:
-    """One pair: the teacher's only view against the student's second."""
-    teacher, student = double([[2, 1, 0, 0], [0, 1, 2, 0]]), double([[1, 0.5, 0, 0], [0, 0.5, 1, 0]])
-    targets = center_and_sharpen(teacher, double([1, 1, 1, 0]), tau_t)
-    assert_allclose(dino([targets], [student, student], tau_s), expected, atol=1e-6)
 
 
 # Feature regression
