@@ -36,3 +36,7 @@ class Draw:
     def permutation(self) -> Tensor:
         """A random rank (B,) of each sample among those of the whole batch, from 0."""
         return torch.randperm(self.samples, generator=self.generator, device=self.generator.device)[self.own]
+
+    def order(self, count: int) -> list[int]:
+        """The numbers below `count` in a random order, one for the whole batch."""
+        return torch.rand(count, generator=self.generator, device=self.generator.device).argsort().tolist()

@@ -1,16 +1,20 @@
-"""Views: geometry equal to torchvision's, colours that do what their names say, all of it from one generator."""
+"""Views: every change equal to torchvision's of the same parameters, drawn as the papers draw it, all of it from one generator."""
 
 import math
 
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from scipy.stats import ks_2samp
 from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
 from schemas.views import Views
+from ssl_tasks.data import colours, views
 from ssl_tasks.data.draw import Draw
-from ssl_tasks.data.views import LUMA, MEAN_STD, augment, crop, normalise, random_boxes, recoloured, resampling, resized, turned
+from ssl_tasks.data.geometry import blurred, crop, random_boxes, resampling, resized, summed_rows, turned
+from ssl_tasks.data.views import JITTER, MEAN_STD, augment
 
 PLAIN = Views(flip=0, jitter=0, grey=0, blur=0)
 """Crops alone."""
@@ -36,6 +40,9 @@ def unnormalised(view: Tensor) -> Tensor:
 # Geometry
 
 
+KEYS = ("top", "left", "height", "width")
+
+
 @pytest.mark.parametrize("size", [8, 16, 33], ids=["smaller", "similar", "larger"])
 def test_a_crop_equals_torchvisions_antialiased_resized_crop(size: int) -> None:
     pixels = torch.rand(5, 3, 24, 24, generator=seeded())
@@ -53,47 +60,62 @@ def test_a_flipped_crop_is_the_mirror_image_of_the_crop() -> None:
     assert torch.equal(flipped[1], plain[1])
 
 
-def test_rows_of_a_resampling_matrix_sum_to_one_and_read_nothing_outside_the_box() -> None:
-    matrix = resampling(torch.tensor([3.0, 2.5]), torch.tensor([6.0, 7.25]), 16, 8)
-    assert_allclose(matrix.sum(-1), torch.ones(2, 8), atol=1e-6)
-    assert not matrix[0, :, :3].any()
-    assert not matrix[0, :, 9:].any()
-    assert not matrix[1, :, :2].any()
-    assert not matrix[1, :, 10:].any()
+def test_the_weights_of_a_pixel_sum_to_one_and_read_nothing_outside_the_box() -> None:
+    pixel, weight = resampling(torch.tensor([3.0, 2.5]), torch.tensor([6.0, 7.25]), 16, 8)
+    assert_allclose(weight.sum(-1), torch.ones(2, 8), atol=1e-6)
+    assert set(pixel[0][weight[0] > 0].tolist()) == set(range(3, 9))
+    assert set(pixel[1][weight[1] > 0].tolist()) == set(range(2, 10))
 
 
-def test_boxes_keep_to_their_shares_of_the_area_and_to_their_ratios() -> None:
+def test_a_weighted_sum_of_rows_is_a_product_with_the_dense_matrix() -> None:
+    x, rows = torch.rand(2, 3, 5, 4, generator=seeded()), torch.tensor([[[0, 1], [4, 4]], [[2, 3], [1, 0]]], dtype=torch.int32)
+    weights = torch.rand(2, 2, 2, generator=seeded(1))
+    dense = torch.zeros(2, 2, 5).scatter_add_(2, rows.long(), weights)
+    assert_allclose(summed_rows(x, rows, weights), torch.einsum("bts,bcsw->bctw", dense, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.2, 1.0), (0.05, 0.14), (0.32, 1.0)], ids=str)
+def test_boxes_are_distributed_as_torchvisions(scale: tuple[float, float]) -> None:
+    """Areas and ratios, alone and together, against 5,000 of its boxes in an image so large that their whole numbers hardly matter."""
+    side, count, ratio = 2000, 5000, (3 / 4, 4 / 3)
+    torch.manual_seed(0)
+    image = torch.empty(1, side, side)
+    torchvisions = v2.RandomResizedCrop(8, scale, ratio)
+    boxes = [torchvisions.make_params([image]) for _ in range(count)]
+    theirs = torch.tensor([[box[key] for key in KEYS] for box in boxes])
+    top, left, height, width = theirs.float().T
+    ours = dict(zip(("left", "top", "width", "height"), random_boxes(Draw(seeded(), count), side, scale, ratio), strict=True))
+    for a, b in (
+        (ours["width"] * ours["height"], width * height),
+        (ours["width"] / ours["height"], width / height),
+        (ours["width"], width),
+        (ours["left"], left),
+        (ours["top"], top),
+    ):
+        assert ks_2samp(a.numpy(), b.numpy()).pvalue > 1e-3
+
+
+def test_boxes_lie_inside_the_image() -> None:
     left, top, width, height = random_boxes(Draw(seeded(), 20_000), 20, (0.08, 1.0), (3 / 4, 4 / 3))
-    share, ratio = width * height / 400, width / height
-    assert_allclose([share.min(), share.max(), share.mean()], [0.08, 1.0, 0.54], atol=0.01)
-    assert_allclose([ratio.min(), ratio.max()], [3 / 4, 4 / 3], atol=0.01)
-    assert abs(ratio.log().mean()) < 0.01
     assert min(left.min(), top.min()) >= 0
     assert max((left + width).max(), (top + height).max()) <= 20 + 1e-4
+    assert width.std() > 1
+    assert_allclose((width * height).min() / 400, 0.08, atol=0.01)
 
 
-def test_a_box_of_the_whole_image_is_the_whole_image_whatever_the_ratio() -> None:
-    _, _, width, height = random_boxes(Draw(seeded(), 100), 20, (1.0, 1.0), (3 / 4, 4 / 3))
-    assert_allclose(width, torch.full((100,), 20.0), rtol=1e-5)
-    assert_allclose(height, torch.full((100,), 20.0), rtol=1e-5)
+@pytest.mark.parametrize(("ratio", "wanted"), [((3 / 4, 4 / 3), (20, 20)), ((2.0, 3.0), (20, 10)), ((0.25, 0.5), (10, 20))])
+def test_where_no_box_fits_the_largest_of_the_nearest_ratio_is_taken(ratio: tuple[float, float], wanted: tuple[int, int]) -> None:
+    _, _, width, height = random_boxes(Draw(seeded(), 100), 20, (1.0, 1.0), ratio)
+    assert_allclose(torch.stack([width, height]), torch.tensor(wanted)[:, None].expand(2, 100), rtol=1e-5)
 
 
-def test_a_blurred_crop_equals_torchvisions_gaussian_blur_away_from_the_edge() -> None:
-    pixels, whole = torch.rand(1, 3, 24, 24, generator=seeded()), [torch.tensor([v]) for v in (0.0, 0.0, 24.0, 24.0)]
-    ours = crop(pixels, *whole, 24, sigma=torch.tensor([1.1]))
-    theirs = reference.gaussian_blur(pixels, [15, 15], [1.1, 1.1])
-    assert_allclose(ours[..., 8:-8, 8:-8], theirs[..., 8:-8, 8:-8], atol=1e-5)
-    assert torch.equal(crop(pixels, *whole, 24, sigma=torch.tensor([0.0])), crop(pixels, *whole, 24))
-
-
-def test_blur_shrinks_with_the_crop() -> None:
-    sharpness = {}
-    for size in (224, 32):
-        images = pictures(8, 1, size)
-        whole = Views(count=1, scale=(1, 1), flip=0, jitter=0, grey=0, blur=1)
-        sharpness[size] = float(augment(whole, images, size, Draw(seeded(), len(images)))[0].std() / normalise(images / 255).std())
-    assert sharpness[224] < 0.6
-    assert sharpness[32] > 0.99
+@pytest.mark.parametrize("size", [40, 60, 224])
+def test_a_blur_equals_torchvisions_for_each_samples_own_sigma(size: int) -> None:
+    pixels, sigma = torch.rand(3, 2, size, size, generator=seeded()), [0.4, 0.0, 1.3]
+    ours, kernel = blurred(pixels.clone(), torch.tensor(sigma)), 2 * (size // 20) + 1
+    assert torch.equal(ours[1], pixels[1])
+    for i in (0, 2):
+        assert_allclose(ours[i], reference.gaussian_blur(pixels[i], [kernel, kernel], [sigma[i], sigma[i]]), atol=1e-5)
 
 
 def test_a_rotation_equals_torchvisions_for_each_samples_own_angle() -> None:
@@ -115,43 +137,78 @@ def test_a_shear_moves_rows_sideways_in_proportion_to_their_distance_from_the_mi
 # Colours
 
 
-def factors(value: float) -> Tensor:
-    return torch.tensor([value, value])
-
-
 @pytest.fixture
-def mild() -> Tensor:
-    """Pixels far enough from 0 and 1 that no factor used here clamps them."""
-    return 0.3 + 0.3 * torch.rand(2, 3, 8, 8, generator=seeded())
+def vivid() -> Tensor:
+    """Pixels over the whole range, among them greys and pure colours, so that every change has some to clamp."""
+    x = torch.rand(4, 3, 8, 8, generator=seeded())
+    x[0, :, 0] = x[0, :1, 0]
+    x[1, 0, 0], x[1, 1, 0], x[1, 2, 0] = 1, 0, 0
+    x[2, :, 0] = torch.eye(3).repeat(1, 3)[:, :8]
+    x[3, :, 0], x[3, :, 1] = 0, 1
+    return x
 
 
-def test_brightness_contrast_and_saturation_equal_torchvisions(mild: Tensor) -> None:
-    one, zero = factors(1.0), factors(0.0)
-    assert_allclose(recoloured(mild, factors(1.3), one, one, zero), reference.adjust_brightness(mild, 1.3), atol=1e-4)
-    assert_allclose(recoloured(mild, one, factors(0.6), one, zero), reference.adjust_contrast(mild, 0.6), atol=1e-4)
-    assert_allclose(recoloured(mild, one, one, factors(1.5), zero), reference.adjust_saturation(mild, 1.5), atol=1e-4)
-    together = recoloured(mild, factors(1.3), factors(0.6), factors(1.5), zero)
-    in_turn = reference.adjust_saturation(reference.adjust_contrast(reference.adjust_brightness(mild, 1.3), 0.6), 1.5)
-    assert_allclose(together, in_turn, atol=3e-4)
+@pytest.mark.parametrize(
+    ("name", "factors"),
+    [
+        ("brightness", [0.2, 1.0, 1.3, 1.8]),
+        ("contrast", [0.2, 1.0, 1.3, 1.8]),
+        ("saturation", [0.0, 1.0, 0.4, 1.8]),
+        ("hue", [-0.5, 0.0, 0.13, 0.4]),
+    ],
+)
+def test_a_change_of_colour_equals_torchvisions_for_each_samples_own_factor(vivid: Tensor, name: str, factors: list[float]) -> None:
+    ours = JITTER[name](vivid, torch.tensor(factors))
+    for i, factor in enumerate(factors):  # torchvision's luma rounds 0.299 to 0.2989
+        assert_allclose(ours[i], getattr(reference, f"adjust_{name}")(vivid[i], factor), atol=2e-4)
 
 
-def test_saturation_zero_is_grey_and_luma_stays(mild: Tensor) -> None:
-    grey = recoloured(mild, factors(1.0), factors(1.0), factors(0.0), factors(0.3))
-    assert_allclose(grey, reference.rgb_to_grayscale(mild, num_output_channels=3), atol=1e-4)
+def test_a_whole_turn_of_the_hue_and_neutral_factors_change_nothing(vivid: Tensor) -> None:
+    for name, factor in (("brightness", 1.0), ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.0), ("hue", 1.0)):
+        assert_allclose(JITTER[name](vivid, torch.full((4,), factor)), vivid, atol=2e-6)
 
 
-def test_a_turn_of_the_hue_keeps_luma_and_a_full_turn_changes_nothing(mild: Tensor) -> None:
-    one, luma = factors(1.0), torch.tensor(LUMA).view(3, 1, 1)
-    turned = recoloured(mild, one, one, one, factors(0.2))
-    assert (turned - mild).abs().max() > 0.05
-    assert_allclose((turned * luma).sum(1), (mild * luma).sum(1), atol=1e-5)
-    assert_allclose(recoloured(mild, one, one, one, factors(1.0)), mild, atol=1e-5)
+def test_grey_and_solarize_equal_torchvisions(vivid: Tensor) -> None:
+    assert_allclose(colours.rgb_to_grayscale(vivid), reference.rgb_to_grayscale(vivid, num_output_channels=3), atol=2e-4)
+    assert_allclose(colours.solarize(vivid), reference.solarize(vivid, 0.5), atol=1e-6)
 
 
-def test_one_channel_knows_brightness_and_contrast_as_colours_do(mild: Tensor) -> None:
-    grey = mild[:, :1]
-    ours = recoloured(grey, factors(1.2), factors(0.7))
-    assert_allclose(ours, reference.adjust_contrast(reference.adjust_brightness(grey, 1.2), 0.7), atol=1e-5)
+def test_images_of_one_channel_know_brightness_and_contrast_as_torchvisions_do(vivid: Tensor) -> None:
+    grey, factor = vivid[:, :1], torch.full((4,), 0.7)
+    assert_allclose(colours.adjust_brightness(grey, factor), reference.adjust_brightness(grey, 0.7), atol=1e-6)
+    assert_allclose(colours.adjust_contrast(grey, factor), reference.adjust_contrast(grey, 0.7), atol=1e-5)
+
+
+def test_jitter_is_the_changes_in_the_order_drawn_with_factors_uniform_in_their_ranges() -> None:
+    view = Views(jitter=1, brightness=0.4, contrast=1.5, saturation=0.2, hue=0.1)
+    ranges = {"brightness": (0.6, 1.4), "contrast": (0.0, 2.5), "saturation": (0.8, 1.2), "hue": (-0.1, 0.1)}
+    draw, orders = Draw(seeded(), 500), set()
+    drawn: dict[str, list[Tensor]] = {name: [] for name in ranges}
+    for _ in range(200):
+        steps = views._jitter(view, 3, draw)
+        orders.add(tuple(name for name, _ in steps))
+        for name, factor in steps:
+            drawn[name].append(factor)
+    assert len(orders) == 24
+    for name, (low, high) in ranges.items():
+        factor = torch.cat(drawn[name])
+        assert_allclose([factor.min(), factor.mean(), factor.max()], [low, (low + high) / 2, high], atol=0.01)
+        assert_allclose(factor.std(), (high - low) / math.sqrt(12), rtol=0.01)
+
+
+def test_a_view_is_crop_jitter_grey_blur_and_solarize_in_this_order() -> None:
+    images = pictures(3, side=60)
+    drawn = views._plan(Views(jitter=1, grey=1, blur=1, solarize=1, flip=0), 0, 60, 3, 40, Draw(seeded(), 3))
+    assert drawn.sigma is not None
+    (ours,) = augment(Views(count=1, jitter=1, grey=1, blur=1, solarize=1, flip=0), images, 40, Draw(seeded(), 3))
+    x = crop(images / 255, *drawn.box, 40)
+    for i in range(3):
+        y = x[i]
+        for name, factor in drawn.jitter:
+            y = getattr(reference, f"adjust_{name}")(y, float(factor[i]))
+        y = reference.gaussian_blur(reference.rgb_to_grayscale(y, num_output_channels=3), [5, 5], [float(drawn.sigma[i])] * 2)
+        difference = (unnormalised(ours)[i] - reference.solarize(y, 0.5)).abs()
+        assert (difference < 1e-3).float().mean() > 0.99  # a pixel within rounding of 0.5 may be inverted by one and not by the other
 
 
 def test_every_sample_is_jittered_by_factors_of_its_own() -> None:
@@ -171,10 +228,20 @@ def test_probabilities_are_shares_of_the_samples() -> None:
         assert_allclose(touched, 0.3, atol=0.03, err_msg=name)
 
 
-def test_solarize_inverts_the_bright_half() -> None:
-    images = pictures(2)
-    view = Views(**{**PLAIN.model_dump(), "scale": (1, 1), "solarize": 1.0, "count": 1})
-    assert_allclose(unnormalised(augment(view, images, 20, Draw(seeded(), len(images)))[0]), reference.solarize(images / 255, 0.5), atol=1e-5)
+def test_blur_and_solarize_have_each_global_crops_own_probability_and_local_crops_have_theirs() -> None:
+    view = Views(preset="byol", local_count=1, local_blur=0.6, local_solarize=0.4)
+    drawn = [views._plan(view, i, 20, 3, 16, Draw(seeded(i), 20_000)) for i in range(3)]
+    blurs = [float((plan.sigma > 0).float().mean()) for plan in drawn if plan.sigma is not None]
+    assert_allclose(blurs, [1.0, 0.1, 0.6], atol=0.015)
+    solarized = [0.0 if plan.solarize is None else float(plan.solarize.float().mean()) for plan in drawn]
+    assert_allclose(solarized, [0.0, 0.2, 0.4], atol=0.015)
+
+
+def test_sigmas_are_uniform_and_shrink_with_the_crop() -> None:
+    for size in (224, 32):
+        sigma = views._plan(Views(blur=1), 0, 32, 3, size, Draw(seeded(), 20_000)).sigma
+        assert sigma is not None
+        assert_allclose(torch.stack([sigma.min(), sigma.mean(), sigma.max()]) * 224 / size, [0.1, 1.05, 2.0], atol=0.02)
 
 
 def test_noise_has_the_stated_standard_deviation() -> None:
@@ -192,7 +259,7 @@ def test_global_crops_come_first_and_local_ones_are_smaller() -> None:
     assert shapes == [(4, 3, 16, 16)] * 2 + [(4, 3, 8, 8)] * 3
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_the_same_generator_gives_the_same_views_and_another_seed_gives_others(channels: int) -> None:
     view, images = Views(rotation=10, shear=0.1, noise=0.05, solarize=0.2), pictures(4, channels)
     first, again, other = changed(view, images), changed(view, images), changed(view, images, seed=1)
@@ -216,6 +283,23 @@ def test_pixels_are_normalised_by_their_channels() -> None:
     white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
     view = augment(PLAIN, white, 8, Draw(seeded(), len(white)))[0]
     assert_allclose(view[0, :, 0, 0], [(1 - m) / s for m, s in zip(*MEAN_STD[3], strict=True)], rtol=1e-5)
+    assert MEAN_STD[4] == ([0.5] * 4, [0.25] * 4)
+
+
+def test_ranks_make_together_the_views_that_one_process_makes() -> None:
+    view, images = Views(preset="dino", local_count=2, rotation=10, noise=0.1), pictures(6)
+    whole = augment(view, images, 16, Draw(seeded(), 6))
+    shares = [augment(view, images[own], 16, Draw(seeded(), 6, own)) for own in (slice(0, 2), slice(2, 4), slice(4, 6))]
+    for one, *parts in zip(whole, *shares, strict=True):
+        assert_allclose(torch.cat(parts), one, atol=1e-5)
+
+
+def test_working_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    view, images = Views(preset="dino", local_count=2, noise=0.1), pictures(7)
+    whole = changed(view, images)
+    monkeypatch.setattr(views, "PIECE", 2 * 3 * 20 * 20)
+    for one, other in zip(whole, changed(view, images), strict=True):
+        assert_allclose(one, other, atol=1e-6)
 
 
 def test_resizing_is_antialiased_and_leaves_a_fitting_view_alone() -> None:
