@@ -10,6 +10,7 @@ from ssl_tasks.methods.contrastive.moco_v3 import MoCoV3
 from ssl_tasks.methods.contrastive.simclr import SimCLR
 from ssl_tasks.methods.decorrelation.barlow_twins import BarlowTwins
 from ssl_tasks.methods.decorrelation.vicreg import VICReg
+from ssl_tasks.methods.masked.mae import MAE
 from ssl_tasks.methods.self_distillation.byol import BYOL
 from ssl_tasks.methods.self_distillation.dino import DINO
 from ssl_tasks.methods.self_distillation.dinov2 import DINOv2
@@ -29,6 +30,7 @@ METHODS: dict[type[configs.MethodSpec], Any] = {
     configs.SimSiam: SimSiam,
     configs.SwAV: SwAV,
     configs.DINO: DINO,
+    configs.MAE: MAE,
     configs.IBOT: IBOT,
     configs.DINOv2: DINOv2,
     configs.DINOv3: DINOv3,

@@ -146,13 +146,18 @@ class TimmEncoder(nn.Module):
         return vit.is_vit(self.backbone)
 
     @property
+    def patch(self) -> int:
+        """Side of a patch in pixels; ViTs only."""
+        return int(self.backbone.patch_embed.patch_size[0])
+
+    @property
     def prefix_tokens(self) -> int:
         """How many tokens come before the patches: CLS and registers."""
         return getattr(self.backbone, "num_prefix_tokens", 0)
 
     def grid(self, size: int) -> int:
         """Patches along a side of a crop of `size`; ViTs only."""
-        return size // int(self.backbone.patch_embed.patch_size[0])
+        return size // self.patch
 
     def _tokens(self, crops: list[Tensor], masks: list[Tensor | None], kept: Sequence[Tensor | None], mask_token: Tensor | None = None) -> list[Tensor]:
         """A ViT's tokens (B_i, P + N_i, width) after the last block and its norm."""

@@ -21,7 +21,19 @@ ENCODERS = {
         name="resnetv2_18", image_size=16, channels=1, stem="half", options={"layers": [1, 1], "channels": [8, 16], "stem_chs": 8, "zero_init_last": False}
     ),
 }
-SMALL = {"hidden": 48, "output": 32, "queue": 40, "prototypes": 24, "bottleneck": 16, "patch_prototypes": 20, "patch_hidden": 40, "patch_bottleneck": 12}
+SMALL = {
+    "hidden": 48,
+    "output": 32,
+    "queue": 40,
+    "prototypes": 24,
+    "bottleneck": 16,
+    "patch_prototypes": 20,
+    "patch_hidden": 40,
+    "patch_bottleneck": 12,
+    "decoder_width": 32,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+}
 """Parameters of methods that are made small, wherever a method has one of that name."""
 TEACHER_DIM, BATCH = 20, 16
 
