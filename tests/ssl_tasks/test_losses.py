@@ -1,8 +1,6 @@
 """Losses against the papers' formulas in float64 NumPy, and against numbers worked out by hand."""
 
-import math
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_tasks.losses.decorrelation import covariance, invariance, variance
 from ssl_tasks.losses.feature import cosine_distance
 from ssl_tasks.losses.self_distillation import center_and_sharpen, dino
 
@@ -30,50 +27,6 @@ def two(*shape: int) -> tuple[Tensor, Tensor]:
 
 def double(rows: object) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
-
-
-# VICReg
-
-
-def vicreg_by_formula(z: Matrix, z_prime: Matrix) -> tuple[float, float, float]:
-    """Equations 1 to 5 of https://arxiv.org/abs/2105.04906 in the scaling of the authors' code."""
-    n, d = z.shape
-    hinge = [np.mean([max(0.0, 1 - math.sqrt(y[:, j].var(ddof=1) + 1e-4)) for j in range(d)]) for y in (z, z_prime)]
-    off_diagonal = 0.0
-    for y in (z, z_prime):
-        c = np.cov(y, rowvar=False)
-        off_diagonal += sum(c[i, j] ** 2 for i, j in product(range(d), repeat=2) if i != j) / d
-    return ((z - z_prime) ** 2).sum() / (n * d), sum(hinge) / 2, off_diagonal
-
-
-def vicreg_terms(z: Tensor, z_prime: Tensor) -> list[float]:
-    return [float(term(z, z_prime)) for term in (invariance, variance, covariance)]
-
-
-def test_vicreg_is_the_papers_equations_in_the_authors_scaling() -> None:
-    z, z_prime = two(7, 4)
-    assert_allclose(vicreg_terms(0.6 * z, z_prime), vicreg_by_formula(0.6 * z.numpy(), z_prime.numpy()), rtol=1e-12)
-
-
-def test_vicreg_of_a_collapsed_batch_is_its_variance_term_alone() -> None:
-    z = torch.zeros(4, 2, dtype=torch.float64)
-    assert_allclose(vicreg_terms(z, z), [0, 0.99, 0], atol=1e-12)
-    assert_allclose(25 * variance(z, z), 24.75, atol=1e-12)
-
-
-VICREG_TOY = double([[1, 2], [-1, 0], [1, 0], [-1, -2]]), double([[1, 1], [-1, 1], [1, -1], [-1, -1]])
-
-
-def test_vicreg_worked_out_by_hand() -> None:
-    terms = vicreg_terms(*VICREG_TOY)
-    assert_allclose(terms, [0.5, 0, 1.777778], atol=1e-6)
-    assert_allclose(np.dot([25, 25, 1], terms), 14.277778, atol=1e-6)
-
-
-def test_vicreg_worked_out_by_hand_with_little_spread() -> None:
-    terms = vicreg_terms(*(0.1 * z for z in VICREG_TOY))
-    assert_allclose(terms[1], 0.872172, atol=1e-6)
-    assert_allclose(np.dot([25, 25, 1], terms), 21.929478, atol=1e-6)
 
 
 # Feature regression
@@ -95,9 +48,6 @@ def test_cosine_distance_worked_out_by_hand() -> None:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "invariance": invariance,
-    "variance": variance,
-    "covariance": covariance,
     "dino": lambda a, b: dino([center_and_sharpen(a, b[0], 0.04)], [a, b], 0.1),
     "cosine": cosine_distance,
 }
