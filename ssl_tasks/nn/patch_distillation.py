@@ -120,7 +120,9 @@ class PatchDistillation(nn.Module):
         seen = self.teacher_tokens(crops)
         patches = seen.patches[masked]
         of_crops, of_patches = self.teacher_heads(seen.pooled, patches[:: max(1, len(patches) // LOOKED_AT)])
-        found = distillation(self.crop_targets(of_crops, 1.0), self.heads.crops(self.encoder(crops)), self.config.student_temperature)
+        student, sharpest = self.heads.crops(self.encoder(crops)), min(self.config.teacher_temperature, self.config.teacher_temperature_start)
+        targets = self.crop_targets(of_crops, 1.0)
+        found = distillation(targets, student, self.config.student_temperature, sharpest=sharpest, views=self.config.views.count)
         return {**found, "patch_entropy": distribution(self.patch_targets(of_patches, 1.0))["teacher_entropy"]}
 
     def _crops(self, views: list[Tensor]) -> list[Tensor]:

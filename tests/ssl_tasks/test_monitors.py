@@ -86,7 +86,7 @@ def test_a_look_reports_what_it_should_about_a_method() -> None:
         seen = Look(images, labels, 0, "cpu")(method)
     assert set(seen) == {
         *("std", "relative_std", "effective_rank", "centred_rank", "alignment", "uniformity", "knn"),
-        *("teacher_entropy", "mean_entropy", "prototypes_used", "teacher_student_kl"),
+        *("teacher_entropy", "mean_entropy", "prototypes_used", "teacher_student_kl", "signal_gain"),
     }
     assert all(math.isfinite(value) for value in seen.values())
     assert 0.5 < seen["knn"] <= 1

@@ -74,4 +74,5 @@ class DINO(Method):
         """The teacher's distributions at their final temperature and the student's distance from them, see `measures.distillation`."""
         crops = torch.cat(views[: self.config.views.count])
         teacher = self.targets(self.teacher_head(self.teacher_encoder(crops)), progress=1.0)
-        return distillation(teacher, self.head(self.encoder(crops)), self.config.student_temperature)
+        student, sharpest = self.head(self.encoder(crops)), min(self.config.teacher_temperature, self.config.teacher_temperature_start)
+        return distillation(teacher, student, self.config.student_temperature, sharpest=sharpest, views=self.config.views.count)
