@@ -1,8 +1,9 @@
 """Sharding: a method whose parameters, gradients and optimizer state lie in parts on several devices, for encoders that do not fit on one.
 
-PyTorch's FSDP2 (`torch.distributed.fsdp.fully_shard`; https://arxiv.org/abs/2304.11277). The blocks of every encoder, teachers' too, are whole
-only while they run; what is left of the method is whole while a step runs. Buffers are everywhere. A checkpoint holds whole tensors,
-so that any number of processes may go on from it, sharded or not.
+PyTorch's FSDP2 (`torch.distributed.fsdp.fully_shard`; https://arxiv.org/abs/2304.11277). The blocks of every encoder, teachers' too,
+are whole only while they run; what is left of the method is whole while a step runs. Buffers are everywhere. A checkpoint holds whole
+tensors, so that any number of processes may go on from it, sharded or not. A forward must not write into parameters: it would write
+into something that is whole for a while.
 """
 
 import re

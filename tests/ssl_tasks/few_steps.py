@@ -32,7 +32,7 @@ def few_steps(case: Case, sharded: bool = False, memory: dict[str, Any] | None =
     if distributed.world_size() > 1:
         model = sharding.shard(method, CPU) if sharded else DistributedDataParallel(method)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
-    losses, gradients = [], {}
+    losses, gradients = [], dict[str, Tensor]()
     for step in range(STEPS):
         progress = (step + 0.5) / STEPS
         terms = model(*_inputs(method, step), progress)
