@@ -8,6 +8,7 @@ resampled second moment of Adam could be negative. Progress runs from 0 to 1 aga
 from typing import Any
 
 from schemas.errors import UserError
+from ssl_tasks import sharding
 from ssl_tasks.learner import Learner
 from ssl_tasks.method import Method
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -37,7 +38,7 @@ def hand_over(kept: dict[str, Any], learner: Learner, source: str) -> str:
     Raises:
         UserError: where the state is of another method or encoder.
     """
-    learner.method.load_state_dict(_fitted(kept["method"], learner.method, source))
+    method = _fitted(kept["method"], learner.method, source)
     names = {parameter: name for name, parameter in learner.method.named_parameters()}
     own = learner.optimizer.state_dict()
     state, anew = {}, []
@@ -48,7 +49,7 @@ def hand_over(kept: dict[str, Any], learner: Learner, source: str) -> str:
                 anew.append(name)
             elif name in kept["optimizer"]:
                 state[number] = kept["optimizer"][name]
-    learner.optimizer.load_state_dict({**own, "state": state})
+    sharding.load(learner.method, learner.optimizer, method, {**own, "state": state})
     return f"continues '{source}'" + (f"; resampled, with optimizer state anew: {few(anew)}" if anew else "")
 
 
@@ -69,4 +70,4 @@ def _fitted(state: State, method: Method, source: str) -> State:
             f"'{source}' is a checkpoint of another method or encoder: {few(wrong, '; ')}; "
             f"make `method` and `encoder` those of '{source}': only image_size, views and schedules may differ"
         )
-    return made
+    return {name: made[name] for name in wanted}

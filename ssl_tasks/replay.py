@@ -96,7 +96,7 @@ class Watch:
         if not self._open:
             return
         if not name:
-            self.steps[-1].terms = {term: float(value) for term, value in output.items()}
+            self.steps[-1].terms = {term: value.item() for term, value in output.items()}
         elif not self.steps[-1].output and not all(map(_finite, tree_leaves(output))):
             self.steps[-1].output = f"{name} ({type(module).__name__})"
 
@@ -117,8 +117,8 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, Tensor) or bool(value.isfinite().all())
 
 
-class _Notes:
-    """A tracker that says what it is told in words and nothing else."""
+class _Silent:
+    """A tracker that says nothing."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         pass
@@ -130,7 +130,7 @@ class _Notes:
         pass
 
     def note(self, message: str) -> None:
-        print(message)
+        pass
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,15 @@ class Replay:
     def __str__(self) -> str:
         failure, last = self.failure, self.steps[-1]
         first = next((step for step in self.steps if step.wrong), last)
+        before = [step for step in self.steps if step.number == first.number - 1]
         now = failures.versions()
-        told = [f"stage {failure.job.name}: {failure.message}", f"run again from step {self.steps[0].number}", *_told(first)]
+        told = [f"stage {failure.job.name}: {failure.message}", f"run again from step {self.steps[0].number}"]
+        told += [line for step in (*before, first) for line in _told(step)]
         told += [f"  operation: {self.operation}"] if self.operation else []
         told += _told(last) if last is not first else []
         told += [f"{name} is {now[name]}, and was {old}" for name, old in failure.versions.items() if now[name] != old]
         told += [f"one process, and there were {failure.ranks}: sums are rounded otherwise"] if failure.ranks > 1 else []
-        same = f"{failure.term} is not finite at step {failure.step}, as it was"
+        same = f"{failure.term} not finite at step {failure.step}, as in the training"
         return "\n".join([*told, f"reproduced: {same}" if self.reproduced else f"not reproduced: at step {last.number} all is finite"])
 
 
@@ -169,12 +171,13 @@ def _told(step: Step) -> list[str]:
     """A step in lines, as one reads it."""
     finite = {name: value for name, value in step.gradients.items() if math.isfinite(value)}
     largest = max(finite, key=lambda name: finite[name], default="")
-    lines = [
-        f"step {step.number}: " + ", ".join(f"{name} {value:.6g}" for name, value in step.terms.items()) + f", learning rate {step.learning_rate:.3g}",
-        f"  first output that is not finite: {step.output or 'none'}",
-        f"  first gradient that is not finite: {step.gradient or 'none'}; {len(step.gradients) - len(finite)} of {len(step.gradients)} are not",
-    ]
+    terms = ", ".join(f"{name} {value:.6g}" for name, value in step.terms.items())
+    lines = [f"step {step.number}: {terms}, learning rate {step.learning_rate:.3g}"]
     lines += [f"  largest finite gradient: {finite[largest]:.3g} of {largest}"] if largest else []
+    lines += [f"  first output that is not finite: {step.output}"] if step.output else []
+    lines += (
+        [f"  first gradient that is not finite: {step.gradient}; {len(step.gradients) - len(finite)} of {len(step.gradients)} are not"] if step.gradient else []
+    )
     lines += [f"  weights not finite after it: {few(step.weights)}"] if step.weights else []
     return lines
 
@@ -200,7 +203,7 @@ def replay(folder: Path) -> Replay:
 def _run(job: Job, until: int) -> list[Step]:
     watch = Watch(until)
     with suppress(Reached):
-        pretrain(job, _Notes(), watch)
+        pretrain(job, _Silent(), watch)
     return watch.steps
 
 
@@ -212,9 +215,9 @@ def _operation(job: Job, until: int) -> str:
         except RuntimeError as error:
             if "returned nan values" not in str(error):
                 raise
-            traces = [str(warning.message) for warning in caught if "Traceback of forward call" in str(warning.message)]
-            place = " ".join(traces[-1].strip().splitlines()[-2:]).split() if traces else []
-            return " ".join([str(error), *place])
+            traces = [str(warning.message).partition(" (Triggered internally")[0] for warning in caught if "Traceback of forward" in str(warning.message)]
+            place = " ".join(traces[-1].split("\n  File ")[-1].split()) if traces else ""
+            return f"{error} {place}"
     return ""
 
 
