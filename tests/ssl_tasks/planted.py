@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssl_tasks.measures import effective_rank
 from ssl_tasks.method import Method
+from ssl_tasks.nn.vit import Features
 
 DIM, FEATURES, BATCH = 10, 16, 64
 
@@ -24,6 +25,10 @@ class Points(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         features: Tensor = self.layers(points)
         return features
+
+    def multi_crop(self, crops: list[Tensor]) -> list[Features]:
+        """A point has no patches: it stands for them itself."""
+        return [Features(self(crop), crop[:, None]) for crop in crops]
 
 
 def on_points(method: Callable[..., Method], config: Any) -> Method:

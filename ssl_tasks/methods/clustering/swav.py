@@ -81,10 +81,10 @@ class SwAV(Method):
         return {**distribution(codes), "prototypes_used": used, "teacher_student_kl": divergence}
 
     def _embedded(self, views: list[Tensor]) -> Tensor:
-        """z of all views, one view after the other; the encoder sees those of one size together."""
+        """z of all views, one view after the other."""
         count = self.config.views.count
-        pooled = [self.encoder(torch.cat(crops)) for crops in (views[:count], views[count:]) if crops]
-        return normalize(self.projector(torch.cat(pooled)), dim=1)
+        crops = [torch.cat(group) for group in (views[:count], views[count:]) if group]
+        return normalize(self.projector(torch.cat([features.pooled for features in self.encoder.multi_crop(crops)])), dim=1)
 
     @torch.no_grad()
     def _codes(self, own: Tensor, progress: float) -> list[Tensor]:
