@@ -31,7 +31,7 @@ class Snapshot(nn.Module):
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]  # of torch
 
     def renew(self, network: nn.Module, progress: float, needed: bool) -> None:
-        """Copy the network if this is the first step at or after one of the shares, or if a copy is needed and none was taken yet.
+        """After a step: copy the network if it was the first at or after one of the shares, or if a copy is needed and none was taken yet.
 
         A progress that falls back is that of another training, which begins anew.
         """

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from schemas.errors import UserError
 from schemas.methods import DINOv3 as DINOv3Config
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import augment
@@ -51,6 +52,8 @@ class DINOv3(Method):
         patch_head = PrototypeHead(encoder.width, config.patch_hidden, config.patch_bottleneck, config.patch_prototypes, length="free")
         self.pair = PatchDistillation(config, encoder, crop_head, patch_head)
         self.gram = Snapshot(self.exported(), config.gram_snapshots)
+        if config.gram_size and config.gram_size % (encoder.config.patch or 1):
+            raise UserError(f"method.gram_size {config.gram_size} is not a multiple of the encoder's patch size {encoder.config.patch}")
 
     def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
         """As DINOv2's; behind them the Gram teacher's crops where they have a size of their own."""
@@ -69,10 +72,7 @@ class DINOv3(Method):
             "ibot": self.config.patch_weight * losses.patches,
             "koleo": self.config.koleo * sum(koleo(gather(crop)) for crop in crops),
         }
-        anchored = self.config.gram > 0 and progress >= self.config.gram_start
-        if self.training:
-            self.gram.renew(self.exported(), progress, needed=anchored)
-        if anchored:
+        if self._anchors(progress):
             terms["gram"] = self.config.gram * gram(losses.student.patches, self._gram_targets(views))
         elif self.config.gram:
             terms["gram"] = losses.crops.new_zeros(())
@@ -83,12 +83,16 @@ class DINOv3(Method):
 
     def after_step(self, progress: float) -> None:
         self.pair.follow(progress)
+        self.gram.renew(self.exported(), progress, needed=self._anchors(progress))
 
     def exported(self) -> nn.Module:
         return self.pair.teacher_encoder.network
 
     def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
         return self.pair.monitored(views)
+
+    def _anchors(self, progress: float) -> bool:
+        return self.config.gram > 0 and progress >= self.config.gram_start
 
     @torch.no_grad()
     def _gram_targets(self, views: list[Tensor]) -> Tensor:
