@@ -19,6 +19,9 @@ class Resources(Spec):
     timeout: str = Field("12h", description="a number and s, m, h or d; the stage's processes are killed after it")
     retries: Annotated[int, Field(ge=0, le=20)] = Field(2, description="further tries of a stage that died; each resumes from the last checkpoint")
     retry_delay: NonNegativeInt = Field(5, description="seconds before the first retry, doubled for each further one")
+    store: Annotated[float, Field(ge=0)] = Field(
+        32.0, description="gigabytes up to which images are decoded once, into one file; beyond, they are decoded from their own files at each step"
+    )
 
     @field_validator("timeout")
     @classmethod

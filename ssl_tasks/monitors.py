@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from schemas.errors import UserError
 from ssl_tasks.data.draw import Draw
-from ssl_tasks.data.loader import seed_of
+from ssl_tasks.data.loader import Images, seed_of
 from ssl_tasks.data.views import MEAN_STD
 from ssl_tasks.measures import alignment, effective_rank, nearest_neighbours, uniformity
 from ssl_tasks.method import Method
@@ -33,7 +32,7 @@ class Look:
         seed: of the sample and of the views.
     """
 
-    def __init__(self, images: NDArray[np.uint8], labels: Sequence[str | None], seed: int, device: torch.device | str) -> None:
+    def __init__(self, images: Images, labels: Sequence[str | None], seed: int, device: torch.device | str) -> None:
         rows = np.random.default_rng(seed).permutation(len(images))[:SAMPLE]
         self.images = torch.from_numpy(images[rows]).to(device)
         known = [labels[row] for row in rows] if len(labels) else [None]

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from schemas.artifacts import Artifact, Dataset, read
 from schemas.encoders import Encoder
@@ -19,8 +17,10 @@ from ssl_tasks import artifacts, distributed, failures
 from ssl_tasks.checkpoints import save_encoder, save_training_state
 from ssl_tasks.continued import training_state
 from ssl_tasks.data import manifest
+from ssl_tasks.data.files import open_images
 from ssl_tasks.data.loader import Batches
-from ssl_tasks.data.store import open_store, side_for
+from ssl_tasks.data.memory import keep_freed_memory
+from ssl_tasks.data.store import side_for
 from ssl_tasks.data.views import MEAN_STD
 from ssl_tasks.learner import Learner
 from ssl_tasks.monitors import Look
@@ -35,7 +35,7 @@ class Training:
 
     Attributes:
         device: of this rank.
-        images: the kept train images, memory-mapped: uint8 (N, C, S, S).
+        images: the kept train images, uint8 (N, C, S, S): memory-mapped, or decoded when they are taken.
         look: the monitors, on a sample of them.
     """
 
@@ -47,13 +47,14 @@ class Training:
             counts: the networks' numbers of parameters, by what they are called.
         """
         self.job, self.stage, self.device = job, stage, distributed.start()
+        keep_freed_memory()
         dataset = read(job.folder(job.inputs[stage.dataset]))
         assert isinstance(dataset, Dataset)
         table = manifest.kept(manifest.read(dataset))
         if not len(table):
             raise UserError(f"dataset '{stage.dataset}' keeps no image of the train split: see what its steps removed, and why")
         side = side_for(table, encoder.image_size)
-        self.images: NDArray[np.uint8] = open_store(table, job.workspace, side, encoder.channels, job.cache)
+        self.images = open_images(table, job.workspace, side, encoder.channels, job.cache, stage.resources.store)
         self.look = Look(self.images, manifest.column(table, "label").tolist(), stage.seed, self.device)
         if distributed.is_main():
             facts: dict[str, Any] = {

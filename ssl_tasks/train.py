@@ -15,8 +15,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import torch
-from numpy import uint8
-from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.errors import UserError
@@ -24,7 +22,7 @@ from schemas.training import Train
 from ssl_tasks import distributed, memory
 from ssl_tasks.collapse import look_steps
 from ssl_tasks.data.draw import Draw
-from ssl_tasks.data.loader import Batches, seed_of
+from ssl_tasks.data.loader import Batches, Images, seed_of
 from ssl_tasks.learner import Learner, Look
 from ssl_tasks.method import Method
 from ssl_tasks.tracking import Tracker
@@ -39,7 +37,7 @@ ASKED_EVERY = 10
 
 def fit(
     method: Method,
-    images: NDArray[uint8],
+    images: Images,
     config: Train,
     *,
     seed: int,
@@ -56,7 +54,7 @@ def fit(
 
 def fit_together(
     methods: Mapping[str, Method],
-    images: NDArray[uint8],
+    images: Images,
     config: Train,
     *,
     seed: int,
@@ -74,7 +72,7 @@ def fit_together(
 
     Args:
         methods: by name; names prefix their metrics. They are left trained, on the device, in train mode.
-        images: uint8 (N, C, S, S), such as a memory-mapped store.
+        images: uint8 (N, C, S, S), such as a memory-mapped store or `Files`.
         seed: of everything random. The methods' weights are the caller's.
         workdir: where checkpoints are written and looked for; a training that was stopped goes on from them.
         views: makes a batch's views, as `Method.views`; the first method's own where not given.

@@ -43,9 +43,7 @@ def open_store(table: pa.Table, workspace: Path, side: int, channels: int, cache
     Raises:
         UserError: where an image cannot be decoded or is not what the manifest lists, or the cache cannot be written.
     """
-    hashes = "\n".join(table["sha256"].to_pylist())
-    path = cache / f"store-{hashlib.sha256(f'{VERSION}:{side}:{channels}:{hashes}'.encode()).hexdigest()[:24]}.npy"
-    shape = (len(table), channels, side, side)
+    path, shape = _place(table, side, channels, cache)
     found = _load(path, shape)
     if found is None:
         try:
@@ -58,14 +56,20 @@ def open_store(table: pa.Table, workspace: Path, side: int, channels: int, cache
     return found
 
 
+def is_stored(table: pa.Table, side: int, channels: int, cache: Path) -> bool:
+    """Whether `open_store` would find the images decoded."""
+    return _load(*_place(table, side, channels, cache)) is not None
+
+
 def squares(table: pa.Table, workspace: Path, side: int, channels: int) -> Iterator[NDArray[np.uint8]]:
     """The squares of `open_store` one by one, (C, S, S)."""
-
-    def square(row: tuple[str, str]) -> NDArray[np.uint8]:
-        return pixels(centre_square(read_listed(workspace / row[0], row[1]), side), channels)
-
     rows = zip(table["uri"].to_pylist(), table["sha256"].to_pylist(), strict=True)
-    return parallel(square, list(rows))
+    return parallel(lambda row: square(workspace / row[0], row[1], side, channels), list(rows))
+
+
+def square(path: Path, sha256: str, side: int, channels: int) -> NDArray[np.uint8]:
+    """One listed image as `open_store` holds it, (C, S, S)."""
+    return pixels(centre_square(read_listed(path, sha256), side), channels)
 
 
 def read_listed(path: Path, sha256: str) -> Image.Image:
@@ -109,6 +113,12 @@ def parallel(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(items), stretch):
             yield from pool.map(function, items[start : start + stretch])
+
+
+def _place(table: pa.Table, side: int, channels: int, cache: Path) -> tuple[Path, tuple[int, ...]]:
+    hashes = "\n".join(table["sha256"].to_pylist())
+    name = f"store-{hashlib.sha256(f'{VERSION}:{side}:{channels}:{hashes}'.encode()).hexdigest()[:24]}.npy"
+    return cache / name, (len(table), channels, side, side)
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:

@@ -5,15 +5,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
+from small_sources import listed
 
 from schemas.errors import UserError
-from schemas.sources import Folder
-from ssl_tasks.data import manifest, sources
+from ssl_tasks.data import manifest
 from ssl_tasks.data.store import centre_square, open_store, side_for
-from ssl_tasks.ingest import describe
 
 BUILD = """
 import resource, sys
@@ -29,11 +27,6 @@ try:
 except UserError as error:
     print(error)
 """
-
-
-def listed(workspace: Path) -> pa.Table:
-    source = Folder(path="pool")
-    return manifest.build([describe(file, source, workspace) for file in sources.files(source, workspace)])
 
 
 @pytest.fixture
