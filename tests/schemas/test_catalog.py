@@ -47,7 +47,7 @@ def test_a_parameter_states_type_bounds_and_default() -> None:
 
 def test_a_default_mapping_shows_what_differs_from_its_own_defaults() -> None:
     (views,) = [p for p in entry("pretraining method", "vicreg").parameters if p.name == "views"]
-    assert views.default == {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "solarize": 0.1}
+    assert views.default == {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "blur": [1.0, 0.1], "solarize": [0.0, 0.2]}
 
 
 def test_types_are_told_in_words() -> None:
