@@ -14,7 +14,7 @@ from schemas.methods import Method
 from schemas.resources import Resources
 from schemas.sources import Source
 from schemas.spec import Kinded, Spec, Unfit
-from schemas.training import Train
+from schemas.training import FITTING, Train
 from schemas.views import Views
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -184,8 +184,11 @@ KINDS: dict[str, type[StageBase]] = {"ingest": Ingest, "curate": Curate, "pretra
 
 
 def output_config(stage: StageBase, output: str) -> dict[str, Any]:
-    """What of a stage's config concerns one of its outputs: of a distillation, only that output's student. Resources never do."""
-    stated = stage.model_dump(mode="json", exclude={"resources"})
+    """What of a stage's config concerns one of its outputs: of a distillation, only that output's student.
+
+    Never its resources, nor how its training is made to fit into memory: one that ran out of it goes on under other settings.
+    """
+    stated = stage.model_dump(mode="json", exclude={"resources": True, "train": FITTING})
     if isinstance(stage, Distill):
         stated["students"] = {output: stated["students"][output]}
     return stated

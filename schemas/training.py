@@ -57,6 +57,10 @@ class LARS(Spec):
 Optimizer = Annotated[AdamW | SGD | LARS, *Kinded]
 
 
+FITTING = {"accumulate", "activation_checkpointing", "compile", "sharding"}
+"""Fields of `Train` that change what a training costs, and of its result no more than the rounding."""
+
+
 class Train(Spec):
     """The budget and the optimizer of one training."""
 
@@ -73,7 +77,9 @@ class Train(Spec):
     final_rate: Fraction = Field(0.0, description="last learning rate over the peak (cosine)")
     clip: NotNegative = Field(0.0, description="largest gradient norm; 0 does not clip")
     checkpoint_steps: PositiveInt = Field(100, description="steps between resumable checkpoints")
-    monitors: PositiveInt = Field(10, description="how many times the monitors look at the model, evenly spread; they also look four times within the first tenth")
+    monitors: PositiveInt = Field(
+        10, description="how many times the monitors look at the model, evenly spread; they also look four times within the first tenth"
+    )
     on_collapse: Then = Field("stop", description="stop fails with the reason; warn notes it and goes on; fall_back ends with the last good checkpoint")
     rules: list[Rule] = Field([], description="bounds on what the monitors see, such as milestones")
     bfloat16: bool = Field(True, description="autocast on CUDA; a CPU always trains in float32")

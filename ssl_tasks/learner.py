@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from schemas.errors import Collapse
-from schemas.training import Train
+from schemas.training import FITTING, Train
 from ssl_tasks import checkpoints, collapse, distributed, monitors, optimizers, sharding
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.failures import NotFinite
 from ssl_tasks.method import Method
 from ssl_tasks.nn.batchnorm import synchronised
+from ssl_tasks.nn.encoder import encoders_that_learn
 from ssl_tasks.schedules import learning_rate, weight_decay
 from ssl_tasks.tracking import Tracker
 
@@ -50,6 +51,8 @@ class Learner:
         self.method = method.train()
         self._hull = sharding.hull(method) if config.sharding == "fsdp" and distributed.world_size() > 1 else None
         self.model = self._across_ranks()
+        for encoder in encoders_that_learn(self.method):
+            encoder.train_as(config)
         self.optimizer = optimizers.build(config, self.method)
         self.done = 0
         self.curve: list[dict[str, float]] = []
@@ -131,9 +134,12 @@ class Learner:
         """Let the monitors look at the method as it is, and do what the config says about what they find wrong.
 
         Raises:
+            NotFinite: where there is nothing to look at, since loss or weights are not finite.
             UserError: where a rule is on something that is not measured.
             Collapse: where a finding is to stop the training, or there is nothing to fall back on.
         """
+        if self._unread:
+            self.check()
         with monitors.evaluating(self.method):
             seen = self.model.look(look) if isinstance(self.model, sharding.Sharded) else look(self.method)
         agreed = distributed.mean(torch.tensor(list(seen.values()), dtype=torch.float64, device=self.device))
@@ -174,6 +180,16 @@ class Learner:
         self.record({"fell_back_to_step": self.done}, tracker)
         tracker.note(f"{message}; the training ends with the weights of step {self.done}, the last look that found nothing wrong")
 
+    def check(self) -> None:
+        """See that loss and weights are finite after the last step; all ranks must ask.
+
+        Raises:
+            NotFinite: where they are not.
+        """
+        self.read()
+        if not torch.stack([sharding.whole(parameter.detach().isfinite().all()) for parameter in self.method.parameters()]).all():
+            raise NotFinite(f"{self._label}weights are not finite after step {self.done}, whose loss is: {_STEADIER}", self.done, "weights")
+
     def save(self, folder: Path | None = None) -> None:
         """Write what a resume needs. Only the main rank writes, but all ranks must ask.
 
@@ -184,9 +200,7 @@ class Learner:
             NotFinite: where the loss or the weights are no longer finite, which no checkpoint may hold.
             UserError: where the disk takes no more.
         """
-        self.read()
-        if not torch.stack([sharding.whole(parameter.detach().isfinite().all()) for parameter in self.method.parameters()]).all():
-            raise NotFinite(f"{self._label}weights are not finite after step {self.done}, whose loss is: {_STEADIER}", self.done, "weights")
+        self.check()
         own = {name: getattr(self, name) for name in ("done", "curve", "looks", "seconds", "paced", "waited")}
         state = {name: sharding.gathered(part.state_dict()) for name, part in (("method", self.method), ("optimizer", self.optimizer))}
         if distributed.is_main():
@@ -248,9 +262,9 @@ class Learner:
         return self.method if distributed.world_size() == 1 else DistributedDataParallel(synchronised(self.method, self.device))
 
     def _identity(self) -> str:
-        """Of this training: a checkpoint of another config, seed or architecture must not be resumed from, but how it is sharded is free."""
+        """Of this training: a checkpoint of another config, seed or architecture must not be resumed from; how it fits into memory is free."""
         shapes = {name: list(value.shape) for name, value in self.method.state_dict().items()}
-        return hashlib.sha256(f"{self.config.model_dump_json(exclude={'sharding'})}:{self.seed}:{self.name}:{shapes}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.config.model_dump_json(exclude=FITTING)}:{self.seed}:{self.name}:{shapes}".encode()).hexdigest()
 
 
 def _seed_torch(seed: int, device: torch.device) -> None:

@@ -1,5 +1,6 @@
 """What ends a training without being its fault: a device whose memory is full, and a device that is gone."""
 
+import math
 import re
 
 import torch
@@ -30,46 +31,46 @@ def explained(error: Exception, config: Train, batch: int, ranks: int, step: int
         step: the one that failed, from 1.
         saved: the step of the last checkpoint, 0 where there is none.
     """
-    again = f"training goes on from step {saved}" if saved else "it starts again, as there is no checkpoint yet"
     line = str(error).strip().partition("\n")[0]
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, RuntimeError) and _FULL.search(line)):
-        return OutOfMemory(f"out of memory at step {step} with {batch} images a step{_figures(line)}: {_advice(config, batch, ranks, line)}; {again}")
-    lost = isinstance(error, (torch.AcceleratorError, dist.DistError)) or (isinstance(error, RuntimeError) and _LOST.search(line))
-    return DeviceLost(f"a device or the connection to one failed at step {step} ({line}): run again; {again}") if lost else error
+        asked, total = _asked_and_total(line)
+        figures = f", {asked / 2**30:.1f} GiB asked for of {total / 2**30:.1f}" if torch.cuda.is_available() else ""
+        advice = _advice(config, batch, ranks, fitting(batch, ranks, asked, total), saved)
+        return OutOfMemory(f"out of memory at step {step} with {batch} images a step{figures}: {advice}")
+    if isinstance(error, (torch.AcceleratorError, dist.DistError)) or (isinstance(error, RuntimeError) and _LOST.search(line)):
+        return DeviceLost(f"a device, or the connection to one, failed at step {step} ({line}): run again; the training goes on from step {saved}")
+    return error
 
 
 def fitting(batch: int, ranks: int, asked: float, total: float) -> int:
-    """The largest batch that may fit: a multiple of `ranks`, half of `batch` or less, less than 2 images a rank never.
+    """The largest batch that may fit: a multiple of `ranks`, at most half of `batch`, and 2 images a rank at least.
 
-    Memory is taken to grow with the batch. What a step that failed had asked for is the least that it needs, so that this is the most that fits.
+    Memory is taken to grow with the batch. What a step had asked for when it failed is the least that it needs, so that this is the
+    most that fits.
 
     Args:
-        asked: bytes that the step had asked for when it failed.
+        asked: bytes.
         total: bytes that there are.
     """
-    most = min(batch / 2, batch * total / max(asked, 1.0))
+    most = min(batch / 2, batch * total / asked)
     return max(int(most) // ranks, 2) * ranks
 
 
-def _advice(config: Train, batch: int, ranks: int, line: str) -> str:
-    smaller = fitting(batch, ranks, *_asked_and_total(line))
-    advice = [f"set train.batch_size to {smaller} or less"] if smaller < batch else []
-    if config.accumulate == 1:
-        advice.append("train.accumulate to 2 or more, which changes no result")
+def _advice(config: Train, batch: int, ranks: int, smaller: int, saved: int) -> str:
+    """What lets the training go on, and what starts it again."""
+    pieces = config.accumulate * math.ceil(batch / smaller)
+    keeping = [f"train.accumulate to {pieces}"] if pieces <= batch // ranks and smaller < batch else []
     if not config.activation_checkpointing:
-        advice.append("train.activation_checkpointing to true")
+        keeping.append("train.activation_checkpointing to true")
     if ranks > 1 and config.sharding == "ddp":
-        advice.append("train.sharding to fsdp")
-    return ", or ".join(advice) or "take a smaller encoder or a smaller image_size"
-
-
-def _figures(line: str) -> str:
-    asked, total = _asked_and_total(line)
-    return f" ({asked / 2**30:.1f} GiB asked for, of {total / 2**30:.1f})" if torch.cuda.is_available() else ""
+        keeping.append("train.sharding to fsdp")
+    going_on = [f"set {', or '.join(keeping)}, and the training goes on from step {saved}"] if keeping else []
+    starting_again = [f"set train.batch_size to {smaller} or less, which starts it again"] if smaller < batch else []
+    return "; or ".join(going_on + starting_again) or "take a smaller encoder or a smaller image_size"
 
 
 def _asked_and_total(line: str) -> tuple[float, float]:
-    """Bytes that were held at most and those asked for last; and the device's. On a CPU nobody counts: twice what there is."""
+    """Bytes that were held at most with those asked for last, and the device's. On a CPU nobody counts: twice what there is."""
     if not torch.cuda.is_available():
         return 2.0, 1.0
     last = _ASKED.search(line)
