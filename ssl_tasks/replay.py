@@ -175,9 +175,8 @@ def _told(step: Step) -> list[str]:
     lines = [f"step {step.number}: {terms}, learning rate {step.learning_rate:.3g}"]
     lines += [f"  largest finite gradient: {finite[largest]:.3g} of {largest}"] if largest else []
     lines += [f"  first output that is not finite: {step.output}"] if step.output else []
-    lines += (
-        [f"  first gradient that is not finite: {step.gradient}; {len(step.gradients) - len(finite)} of {len(step.gradients)} are not"] if step.gradient else []
-    )
+    rest = f"{len(step.gradients) - len(finite)} of {len(step.gradients)} are not"
+    lines += [f"  first gradient that is not finite: {step.gradient}; {rest}"] if step.gradient else []
     lines += [f"  weights not finite after it: {few(step.weights)}"] if step.weights else []
     return lines
 

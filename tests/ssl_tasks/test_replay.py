@@ -27,7 +27,7 @@ TOO_FAST = f"""
     dataset: raw
     method: {{kind: vicreg, hidden: 16, output: 16}}
     encoder: {VIT}
-    train: {{epochs: 40, batch_size: 8, warmup: 0, schedule: constant, checkpoint_steps: 2, monitors: 1, optimizer: {{kind: sgd, learning_rate: 0.3}}}}
+    train: {{epochs: 10, batch_size: 8, warmup: 0, schedule: constant, checkpoint_steps: 2, monitors: 1, optimizer: {{kind: sgd, learning_rate: 0.2}}}}
     seed: 5
 """
 
@@ -65,7 +65,7 @@ def test_the_images_of_the_step_and_what_it_ran_with_are_kept(failed: tuple[Path
     assert images.dtype == np.uint8
     stated = json.loads((folder / "failure.json").read_text())
     assert (stated["seed"], stated["ranks"], stated["device"]) == (5, 1, "cpu")
-    assert stated["job"]["stage"]["train"]["optimizer"]["learning_rate"] == 0.3
+    assert stated["job"]["stage"]["train"]["optimizer"]["learning_rate"] == 0.2
     assert stated["versions"]["torch"] == torch.__version__.partition("+")[0] or stated["versions"]["torch"] == torch.__version__
     assert f"at step {stated['step']}" in failed[1] or f"after step {stated['step']}" in failed[1]
 
@@ -92,15 +92,11 @@ def test_the_report_says_where_it_begins(failed: tuple[Path, str], replayed: Rep
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert str(replayed) in told
-    for part in (
-        ", learning rate 0.3\n",
-        "largest finite gradient: ",
-        "first output that is not finite: encoder.",
-        "first gradient that is not finite: ",
-        "\nreproduced: ",
-    ):
+    for part in (", learning rate 0.2\n", "largest finite gradient: ", "first gradient that is not finite: ", "\nreproduced: "):
         assert part in told
-    assert "losses/decorrelation.py" in told.partition("operation: ")[2], "the operation is named with its line of code"
+    operation = told.partition("operation: ")[2].partition("\n")[0]
+    assert "Backward0' returned nan values" in operation
+    assert f'"{Path(__file__).parents[2] / "ssl_tasks"}' in operation, "it is named with its line of code"
     assert checkpoints(failed[0]) == before, "a replay must leave the work folder as it is"
 
 
