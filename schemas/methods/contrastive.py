@@ -28,7 +28,7 @@ class SimCLR(MethodSpec):
     )
     hidden: PositiveInt = Field(2048, description="hidden width of the projector")
     output: PositiveInt = Field(128, description="dimension of the projector's output")
-    views: TwoViews = Field(Views(), description="how two views are made of an image")
+    views: TwoViews = Field(Views(preset="simclr"), description="how two views are made of an image")
 
 
 class MoCoV1(MethodSpec):

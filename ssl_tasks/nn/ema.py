@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Teacher(nn.Module):
@@ -12,16 +13,30 @@ class Teacher(nn.Module):
 
     Parameters follow as an average. Buffers are copied: batch-norm statistics are short averages already, and an average of them
     would start from zero mean and unit variance and be wrong for the first hundreds of steps.
+
+    Args:
+        batch_statistics: whether batch norms normalise by the batch at hand instead, like a student's in training, and keep no running
+            statistics: outputs of far apart steps then compare, as those of a queue must.
     """
 
-    def __init__(self, student: nn.Module) -> None:
+    def __init__(self, student: nn.Module, batch_statistics: bool = False) -> None:
         super().__init__()
         self.network = deepcopy(student).requires_grad_(False)
+        if batch_statistics:
+            for norm in (m for m in self.network.modules() if isinstance(m, _BatchNorm)):
+                norm.track_running_stats = False
+                norm.running_mean = norm.running_var = norm.num_batches_tracked = None
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever the method around it does."""
-        return super().train(False)
+        """Stay in eval mode, whatever the method around it does.
+
+        Batch norms without running statistics do the same in both modes, but PyTorch's ask other processes for theirs in train mode only.
+        """
+        super().train(False)
+        for norm in (m for m in self.modules() if getattr(m, "running_mean", m) is None):
+            norm.training = True
+        return self
 
     @torch.no_grad()
     def forward(self, *args: Any) -> Any:
@@ -33,5 +48,6 @@ class Teacher(nn.Module):
         """Move to momentum * teacher + (1 - momentum) * student."""
         for mine, theirs in zip(self.network.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs, 1 - momentum)
-        for copied, source in zip(self.network.buffers(), student.buffers(), strict=True):
-            copied.copy_(source)
+        source = dict(student.named_buffers())
+        for name, copied in self.network.named_buffers():
+            copied.copy_(source[name])

@@ -346,8 +346,8 @@ def test_keys_in_the_queue_are_unit_vectors() -> None:
 def test_without_momentum_the_key_encoder_is_the_query_encoder(encoder: str) -> None:
     method = made(V2, encoder, momentum=0.0)
     step(method)
-    assert weights(method.key_encoder.network) == weights(method.encoder)
-    assert weights(method.key_head.network) == weights(method.head)
+    for keys, queries in ((method.key_encoder, method.encoder), (method.key_head, method.head)):
+        assert all(torch.equal(k, q) for k, q in zip(keys.parameters(), queries.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
@@ -357,6 +357,19 @@ def test_the_key_encoder_moves_by_the_same_share_at_any_time(progress: float) ->
     step(method, progress)
     for old, new, query in zip(before, method.key_head.parameters(), method.head.parameters(), strict=True):
         assert_allclose(new, 0.9 * old + 0.1 * query.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_key_batch_norms_normalise_by_the_batch_of_keys_and_remember_nothing(training: bool) -> None:
+    """As the query encoder in training; by running statistics, which move, keys of early and late steps would not compare."""
+    method = made(V2, "convnet")
+    step(method)
+    method.key_encoder.follow(method.encoder, 0.0)
+    images = views(1)[0]
+    expected = method.encoder(images)
+    assert torch.equal(method.train(training).key_encoder(images), expected)
+    assert not torch.allclose(method.encoder.eval()(images), expected)
+    assert not [name for name in method.key_encoder.state_dict() if "running" in name]
 
 
 def test_the_head_is_linear_in_v1_and_in_v2_an_mlp_without_batch_norm() -> None:

@@ -8,8 +8,9 @@ not hang on the batch. Keys come from a moving average of the query encoder, slo
 Symbols: q, a query; k, a key; m, the momentum of the key encoder; tau, the temperature; K, the length of the queue.
 
 Differs from the papers:
-- No shuffled batch norm: the key encoder uses running statistics, copied from the query encoder, so that no key can tell which images
-  shared its batch. That is EMAN's remedy (https://arxiv.org/abs/2101.08482), except that it averages the statistics too.
+- No shuffled batch norm: both encoders' batch norms see the whole batch of all processes, so that it has no parts by whose statistics
+  a query could tell its key. What batch a key is from still shows, as on a single GPU of the authors. Running statistics for keys would
+  hide that too (EMAN, https://arxiv.org/abs/2101.08482), but keys of the first steps then differ so much that queries may collapse.
 - Any batch: one that does not divide the queue goes round its end, where the authors' code refuses it.
 - v1's colour jitter works in a fixed order; augmentations are those of `ssl_tasks.data.views`, which see for how they differ.
 """
@@ -41,7 +42,7 @@ class MoCo(Method):
         self.encoder = encoder
         hidden = [config.hidden] if isinstance(config, MoCoV2) else []
         self.head = mlp(encoder.dim, *hidden, config.output, norm=False, last_bias=True)
-        self.key_encoder, self.key_head = Teacher(self.encoder), Teacher(self.head)
+        self.key_encoder, self.key_head = Teacher(self.encoder, batch_statistics=True), Teacher(self.head)
         self.queue = Queue(config.queue, config.output)
         self._keys: Tensor | None = None  # of the step that is under way, so no part of the state dict
 

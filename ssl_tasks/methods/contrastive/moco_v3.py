@@ -7,7 +7,6 @@ moving average of encoder and projector. ViTs train without sudden dips when the
 Symbols: q, a query; k, a key; tau, the temperature; m, the momentum of the key encoder.
 
 Differs from the paper:
-- Batch norms of the key encoder use running statistics, copied from the query encoder; the authors' use those of the batch of keys.
 - Both views pass the network as one batch, so batch norm sees them together; the authors pass them one after the other.
 - A ViT's positions and first weights are timm's; the authors' positions are fixed sines and their weights Xavier's.
 - Augmentations are those of `ssl_tasks.data.views`, which see for how they differ.
@@ -48,7 +47,7 @@ class MoCoV3(Method):
         layers = config.projector_layers or (3 if encoder.is_vit else 2)
         self.projector = mlp(encoder.dim, *[config.hidden] * (layers - 1), config.output, last_norm=True, last_affine=False)
         self.predictor = mlp(config.output, config.hidden, config.output, last_norm=encoder.is_vit, last_affine=False)
-        self.key_encoder, self.key_projector = Teacher(self.encoder), Teacher(self.projector)
+        self.key_encoder, self.key_projector = (Teacher(part, batch_statistics=True) for part in (self.encoder, self.projector))
 
     def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
         return augment(self.config.views, images, self.encoder.config.image_size, draw)
