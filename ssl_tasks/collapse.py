@@ -93,7 +93,8 @@ def check_metrics(config: Train, seen: Iterable[str]) -> None:
     for number, rule in enumerate(config.rules):
         if rule.metric not in known:
             missing = "is measured only where every image has a label" if rule.metric == "knn" else "is not measured in this training"
-            raise UserError(f"train.rules.{number}.metric: '{rule.metric}' {missing}; {did_you_mean(rule.metric, known) or 'there are: ' + ', '.join(known)}")
+            hint = did_you_mean(rule.metric.rpartition("/")[2], known) or f"there are: {', '.join(known)}"
+            raise UserError(f"train.rules.{number}.metric: '{rule.metric}' {missing}; {hint}")
 
 
 def collapse(looks: Sequence[Looked]) -> str | None:

@@ -11,17 +11,22 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tiny_training import Recorder
+from small_methods import members
+from tiny_training import DINO, SIMCLR, TRAIN, Recorder, make, stripes, weights
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from schemas import methods as configs
 from schemas.encoders import Encoder
-from schemas.errors import Collapse
+from schemas.errors import Collapse, UserError
+from schemas.monitoring import Rule
 from schemas.training import AdamW, Train
 from schemas.views import Views
 from ssl_tasks import methods
 from ssl_tasks.data.digits import files
 from ssl_tasks.learner import Learner
 from ssl_tasks.method import Method
+from ssl_tasks.methods.self_distillation.simsiam import SimSiam
 from ssl_tasks.monitors import Look
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.train import fit
@@ -86,3 +91,204 @@ def test_a_plain_dino_that_trains_is_left_alone(tmp_path: Path, learning_rate: f
 def test_a_vit_whose_views_agree_is_left_alone(tmp_path: Path) -> None:
     learner = trained(PLAIN.model_copy(update={"views": MILD}), tmp_path, VIT, epochs=10, learning_rate=1e-3)
     assert min(look["signal_gain"] for look in learner.looks) > 1
+
+
+# Each kind of collapse, planted, and which signal sees it.
+
+
+class Unstopped(SimSiam):
+    """SimSiam through whose targets the gradient flows."""
+
+    def forward(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
+        z, z_prime = self.projector(self.encoder(torch.cat(views))).chunk(2)
+        loss = 1 - (cosine_similarity(self.predictor(z), z_prime).mean() + cosine_similarity(self.predictor(z_prime), z).mean()) / 2
+        return {"simsiam": loss}
+
+
+def without_predictor(config: Any, encoder: TimmEncoder) -> Method:
+    """A method whose online projection is compared with the target as it is."""
+    method = methods.build(config, encoder)
+    method.predictor = nn.Identity()
+    return method
+
+
+SIMSIAM = configs.SimSiam(hidden=64, output=32, bottleneck=16, views=VIEWS)
+BYOL = configs.BYOL(hidden=64, output=32, momentum=0.0, views=VIEWS)
+VICREG = configs.VICReg(hidden=64, output=32, views=VIEWS)
+BARLOW = configs.BarlowTwins(hidden=64, output=32, views=VIEWS)
+PLANTED: dict[str, tuple[Any, Callable[[Any, TimmEncoder], Method], Encoder, str]] = {
+    "SimSiam without stop-gradient": (SIMSIAM, Unstopped, VIT, "few dimensions left"),
+    "SimSiam without predictor": (SIMSIAM, without_predictor, VIT, "few dimensions left"),
+    "BYOL without predictor and momentum": (BYOL, without_predictor, CONVNET, "same embedding|few dimensions left"),
+    "VICReg without variance": (VICREG.model_copy(update={"variance": 0.0}), methods.build, CONVNET, "same embedding"),
+    "VICReg without covariance": (VICREG.model_copy(update={"covariance": 0.0}), methods.build, CONVNET, "few dimensions left"),
+    "Barlow Twins with invariance alone": (BARLOW.model_copy(update={"redundancy": 0.0}), methods.build, VIT, "few dimensions left"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "build", "encoder", "symptom"), PLANTED.values(), ids=PLANTED)
+def test_a_planted_collapse_is_found(tmp_path: Path, config: Any, build: Callable[[Any, TimmEncoder], Method], encoder: Encoder, symptom: str) -> None:
+    with pytest.raises(Collapse, match=symptom):
+        trained(config, tmp_path, encoder, epochs=20, build=build)
+
+
+@pytest.mark.slow
+def test_only_the_rank_sees_simsiam_collapse(tmp_path: Path) -> None:
+    """Its loss is better than a healthy one's, and the spread of what the loss sees is not small."""
+    healthy = trained(SIMSIAM, tmp_path / "healthy", VIT, epochs=8).looks[-1]
+    collapsed = trained(SIMSIAM, tmp_path / "collapsed", VIT, epochs=8, build=Unstopped, on_collapse="warn").looks[-1]
+    assert collapsed["loss"] < healthy["loss"]
+    assert collapsed["embedding_raw_std"] > 0.5
+    assert collapsed["embedding_rank"] < healthy["embedding_rank"] / 2
+
+
+def healthy_cases() -> dict[str, tuple[Any, Encoder]]:
+    """Every pretraining method, made small, on the encoders that it takes; DINO and its heirs on a ViT with views that agree."""
+    found = {}
+    for member in members(configs.Method):
+        fields = member.model_fields
+        for name, encoder in {"convnet": CONVNET, "vit": VIT}.items():
+            views = MILD if name == "vit" and "teacher_temperature" in fields else VIEWS
+            small = {field: value for field, value in {**SMALL, "views": views}.items() if field in fields}
+            if name == "vit" or not member.masks_patches:  # type: ignore[attr-defined]  # members of the union are methods
+                found[f"{fields['kind'].default}-{name}"] = member(**small), encoder
+    return found
+
+
+# A BYOL of so few steps stands still or fails on a ViT: the momentum of its paper keeps the target at its random start.
+HEALTHY = {name: case for name, case in healthy_cases().items() if name != "byol-vit"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "encoder"), HEALTHY.values(), ids=HEALTHY)
+def test_a_healthy_training_raises_no_alarm(tmp_path: Path, config: Any, encoder: Encoder) -> None:
+    tracker = Recorder()
+    settings = {"epochs": 6, "learning_rate": 1e-3, "tracker": tracker, "on_collapse": "warn"}
+    learner = trained(config, tmp_path, encoder, **settings)
+    assert learner.done == 120
+    assert tracker.notes == []
+
+
+# What is done about it.
+
+SOFT = DINO.model_copy(update={"teacher_temperature": 0.0999, "teacher_temperature_start": 0.0999})
+SHORT = TRAIN.model_copy(update={"epochs": 12.0, "monitors": 6, "optimizer": AdamW(learning_rate=2e-3)})
+
+
+def on_stripes(config: Any, folder: Path, tracker: Recorder, method: Method | None = None, **settings: Any) -> Learner:
+    images, labels = stripes()
+    look = Look(images, labels, 0, "cpu")
+    return fit(method or make(config), images, SHORT.model_copy(update=settings), seed=3, workdir=folder, tracker=tracker, look=look)
+
+
+def test_a_collapse_that_is_to_warn_is_noted_once_and_training_goes_on(tmp_path: Path) -> None:
+    tracker = Recorder()
+    learner = on_stripes(SOFT, tmp_path, tracker, on_collapse="warn")
+    assert learner.done == 60
+    noted = [note for note in tracker.notes if "has collapsed" in note]
+    assert len(noted) in (1, 2), "once for each symptom: it fades, then is uniform"
+    assert all("uniform distribution" in note for note in noted)
+
+
+def test_a_milestone_that_is_missed_stops_the_training(tmp_path: Path) -> None:
+    rules = [Rule(metric="knn", at_least=1.01, after=0.5)]
+    with pytest.raises(Collapse, match=r"train\.rules\.0 is broken at step 30: knn is [\d.]+ after 50% of the training, must be at least 1\.01"):
+        on_stripes(SIMCLR, tmp_path, Recorder(), rules=rules)
+
+
+def test_a_rule_that_is_kept_says_nothing(tmp_path: Path) -> None:
+    tracker = Recorder()
+    rules = [Rule(metric="knn", at_least=0.3, at_most=1), Rule(metric="loss", at_most=100.0), Rule(metric="gradient_norm", at_most=1e3, then="fall_back")]
+    assert on_stripes(SIMCLR, tmp_path, tracker, rules=rules).done == 60
+    assert tracker.notes == []
+
+
+def test_a_rule_that_is_to_warn_is_noted_once_as_long_as_it_stays_broken(tmp_path: Path) -> None:
+    tracker = Recorder()
+    learner = on_stripes(SIMCLR, tmp_path, tracker, rules=[Rule(metric="loss", at_most=0.001, after=0.2, then="warn")])
+    assert learner.done == 60
+    (note,) = tracker.notes
+    assert note.startswith("train.rules.0 is broken at step 20: loss is ")
+
+
+@pytest.mark.parametrize(
+    ("metric", "answer"),
+    [("kn", "did you mean 'knn'"), ("train/los", "did you mean 'loss'"), ("zzz", "there are: .*alignment.*loss"), ("monitor/knn", "did you mean 'knn'")],
+)
+def test_a_rule_on_what_is_not_measured_is_refused_before_the_first_step(tmp_path: Path, metric: str, answer: str) -> None:
+    tracker = Recorder()
+    with pytest.raises(UserError, match=rf"train\.rules\.1\.metric: '{metric}' is not measured in this training; {answer}"):
+        on_stripes(SIMCLR, tmp_path, tracker, rules=[Rule(metric="loss", at_most=9.0), Rule(metric=metric, at_least=0.0)])
+    assert tracker.shown == []
+
+
+def test_a_milestone_of_accuracy_without_labels_is_refused(tmp_path: Path) -> None:
+    images, _ = stripes()
+    train = SHORT.model_copy(update={"rules": [Rule(metric="knn", at_least=0.3)]})
+    with pytest.raises(UserError, match="'knn' is measured only where every image has a label"):
+        fit(make(SIMCLR), images, train, seed=3, workdir=tmp_path, tracker=Recorder(), look=Look(images, [], 0, "cpu"))
+
+
+class Spoilt(Method):
+    """SimCLR whose encoder says ever less of its image from a given step on."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__()
+        self.inner, self.start = make(SIMCLR), start
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def views(self, images: Tensor, draw: Any) -> list[Tensor]:
+        return self.inner.views(images, draw)
+
+    def forward(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = self.inner(views, progress)
+        return terms
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        self.steps += 1
+        if self.steps > self.start:
+            for name, value in self.inner.exported().named_parameters():
+                if name.endswith(("norm.weight", "norm3.weight", "norm2.weight")):
+                    value.mul_(0.0)
+
+    def exported(self) -> nn.Module:
+        return self.inner.exported()
+
+
+@pytest.mark.parametrize(
+    ("settings", "ended"),
+    [({"on_collapse": "fall_back"}, 50), ({"rules": [Rule(metric="relative_std", at_least=0.01, after=0.6, then="fall_back")]}, 40)],
+    ids=["a collapse", "a rule"],
+)
+def test_falling_back_ends_with_the_weights_of_the_last_look_that_was_well(tmp_path: Path, settings: dict[str, Any], ended: int) -> None:
+    """Spoilt after step 25: the look at 30 saw it, a rule asks at 40, and three looks in a row were to see a collapse."""
+    tracker = Recorder()
+    learner = on_stripes(None, tmp_path / "spoilt", tracker, method := Spoilt(start=25), **settings)
+    assert learner.done == 20
+    assert learner.failure is None
+    assert learner.summary(16)["fell_back_to_step"] == 20
+    assert learner.summary(16)["images_seen"] == 320
+    assert tracker.points[-1] == (20, {"fell_back_to_step": 20})
+    assert max(step for step, _ in tracker.points) == ended
+    (note,) = tracker.notes
+    assert f"at step {ended}: " in note
+    assert note.endswith("ends with the weights of step 20, the last look that found nothing wrong")
+    assert method.steps == 20
+    images, labels = stripes()
+    assert Look(images, labels, 0, "cpu")(method.eval())["relative_std"] == learner.looks[-1]["relative_std"] > 0.1
+
+
+def test_what_falls_back_when_killed_afterwards_falls_back_again_to_the_same_weights(tmp_path: Path) -> None:
+    ends = []
+    for _ in range(2):
+        method = Spoilt(start=25)
+        ends.append((on_stripes(None, tmp_path, Recorder(), method, on_collapse="fall_back").done, weights(method)))
+    assert ends[0] == ends[1]
+
+
+def test_without_a_look_that_was_well_there_is_nothing_to_fall_back_on(tmp_path: Path) -> None:
+    with pytest.raises(Collapse, match=r"uniform distribution .*; there is nothing to fall back on"):
+        on_stripes(SOFT, tmp_path, Recorder(), rules=[Rule(metric="knn", at_least=1.01, after=1, then="fall_back")], on_collapse="fall_back")
