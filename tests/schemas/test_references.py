@@ -1,9 +1,11 @@
 """References: where they stand, what they name, in which order the stages follow."""
 
+from typing import Any
+
 import pytest
 
-from schemas.references import cycles, in_order, references, split
-from schemas.stages import Curate, Evaluate, Ingest, StageBase
+from schemas.references import cycles, in_order, problems, references, split
+from schemas.stages import Curate, Distill, Evaluate, Ingest, Pretrain, StageBase
 
 
 def curate(dataset: str) -> Curate:
@@ -50,6 +52,28 @@ def test_nested_references_are_found_with_their_places() -> None:
         {"kind": "curate", "dataset": "raw", "steps": ["integrity", {"kind": "deduplicate", "embedding": {"kind": "encoded", "checkpoint": "a"}}]}
     )
     assert [(r.loc, r.text) for r in references(step)][1] == (("steps", 1, "embedding", "checkpoint"), "a")
+
+
+def pretrain(**further: Any) -> Pretrain:
+    return Pretrain.model_validate({"kind": "pretrain", "dataset": "raw", "method": "simclr", "encoder": {"name": "resnet18"}, **further})
+
+
+def test_given_weights_and_an_earlier_training_are_references() -> None:
+    assert [(r.loc, r.takes, r.text) for r in references(pretrain(init_from="a"))][1:] == [(("init_from", "stage"), "Checkpoint", "a")]
+    assert [(r.loc, r.takes, r.text) for r in references(pretrain(continues="b"))][1:] == [(("continues",), "Checkpoint", "b")]
+    assert [r.text for r in references(pretrain(init_from={"file": "own.pth"}))] == ["raw"]
+
+
+def test_a_student_cannot_be_continued_and_no_stage_can_continue_itself() -> None:
+    students = Distill.model_validate({"kind": "distill", "dataset": "raw", "teacher": "a", "method": "feature", "students": {"small": {"name": "resnet10t"}}})
+    stages: dict[str, StageBase] = {"raw": RAW, "a": pretrain(keep_training_state=True), "students": students}
+    kinds = dict.fromkeys((*stages, "b"), "")
+    found = list(problems({**stages, "b": pretrain(continues="students.small")}, kinds))
+    assert found == [(("stages", "b", "continues"), "'students.small' is no pretrain stage: only one can be continued")]
+    assert list(problems({**stages, "b": pretrain(continues="a")}, kinds)) == []
+    assert [message for _, message in problems({**stages, "b": pretrain(continues="b", keep_training_state=True)}, kinds)] == [
+        "stages wait on each other: b -> b"
+    ]
 
 
 def test_the_order_is_that_of_the_file_where_the_references_leave_a_choice() -> None:

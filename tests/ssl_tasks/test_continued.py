@@ -1,13 +1,16 @@
 """A stage that continues another has its method, teacher, centre and optimizer bit for bit, under schedules of its own."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
+from small_methods import CASES, Case, members
 from tiny_pipeline import DINO, VIT, made, plan
 from tiny_training import DINO as DINO_CONFIG
-from tiny_training import SIMCLR, Recorder, make, stripes, weights
+from tiny_training import SIMCLR, Recorder, make, ranks, stripes, weights
 from tiny_training import VIT as VIT_CONFIG
 from torch import Tensor
 
@@ -16,12 +19,14 @@ from schemas.artifacts import Checkpoint, Report
 from schemas.encoders import Encoder
 from schemas.errors import InvalidPipeline, UserError
 from schemas.training import SGD, AdamW, Optimizer, Train
+from ssl_tasks import distributed
 from ssl_tasks.checkpoints import load_encoder, load_training_state, save_training_state
 from ssl_tasks.continued import hand_over, training_state
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.learner import Learner
 from ssl_tasks.train import fit
 
+PRETRAINING = {name: case for name, case in CASES.items() if type(case.config) in members(configs.Method)}
 CONSTANT = Train(epochs=4, batch_size=16, schedule="constant", warmup=0.0, optimizer=AdamW(learning_rate=5e-4))
 LARGER = VIT_CONFIG.model_copy(update={"image_size": 16})
 
@@ -96,6 +101,41 @@ def test_positions_of_student_and_teacher_are_resampled_and_their_moments_start_
     assert moments(later) == {name: state for name, state in moments(earlier).items() if name not in resampled}
     later.step((views(later),), 10)
     assert moments(later).keys() == moments(earlier).keys()
+
+
+@pytest.mark.parametrize("case", PRETRAINING.values(), ids=PRETRAINING)
+def test_every_method_goes_on_at_a_higher_resolution(tmp_path: Path, case: Case) -> None:
+    earlier = Learner("", case.make(0), CONSTANT, 16, 3, tmp_path, torch.device("cpu"))
+    later = Learner("", replace(case, encoder=case.encoder.model_copy(update={"image_size": 32})).make(1), CONSTANT, 16, 3, tmp_path, torch.device("cpu"))
+    earlier.step((views(earlier),), 10)
+    note = hand_over(training_state(earlier), later, "teacher")
+    before, after = earlier.method.state_dict(), later.method.state_dict()
+    resampled = [name for name in before if before[name].shape != after[name].shape]
+    assert all(name.endswith("backbone.pos_embed") for name in resampled)
+    assert bool(resampled) == ("pos_embed" in note) == case.encoder.is_vit
+    assert all(torch.equal(before[name], after[name]) for name in before if name not in resampled)
+    later.step((views(later),), 10)
+    assert math.isfinite(later.loss)
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_ranks_go_on_from_the_same_state_whole_or_sharded(tmp_path: Path, sharding: str) -> None:
+    earlier = trained(tmp_path)
+    state = kept(earlier, tmp_path / "kept")
+    ranks(2, _go_on, tmp_path, sharding)
+    together = torch.load(tmp_path / "together.pt", weights_only=True)
+    assert {name: value.numpy().tobytes() for name, value in together["method"].items()} == weights(earlier.method)
+    assert together["optimizer"].keys() == state["optimizer"].keys()
+    for name, of_one in state["optimizer"].items():
+        assert all(torch.equal(torch.as_tensor(together["optimizer"][name][key]), value) for key, value in of_one.items())
+
+
+def _go_on(folder: Path, sharding: Literal["ddp", "fsdp"]) -> None:
+    state = torch.load(folder / "kept/training.pt", weights_only=True)
+    learner = begun(state, folder, settings=CONSTANT.model_copy(update={"sharding": sharding}))
+    learner.unshard()
+    if distributed.is_main():
+        torch.save(training_state(learner), folder / "together.pt")
 
 
 @pytest.mark.parametrize(
