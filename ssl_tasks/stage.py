@@ -106,6 +106,7 @@ class Training:
         (folder / CURVE).write_text("".join(json.dumps(point) + "\n" for point in learner.curve))
         mean, std = MEAN_STD[encoder.config.channels]
         batch_size = min(self.stage.train.batch_size, len(self.images))
-        fields = {"encoder": encoder.config.model_dump(mode="json"), "mean": mean, "std": std, "dim": encoder.dim, "exported": exported}
+        part = f"{exported} with neck" if encoder.config.neck else exported
+        fields = {"encoder": encoder.config.model_dump(mode="json"), "mean": mean, "std": std, "dim": encoder.dim, "exported": part}
         metrics = {**learner.summary(batch_size), "parameters": parameters(encoder)}
         return {learner.name: artifacts.seal(self.job, folder, learner.name, **fields, metrics=metrics)}

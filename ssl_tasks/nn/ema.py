@@ -16,7 +16,7 @@ class Teacher(nn.Module):
 
     Args:
         batch_statistics: whether batch norms normalise by the batch at hand instead, like a student's in training, and keep no running
-            statistics: outputs of far apart steps then compare, as those of a queue must.
+            statistics. Keys of a queue need it: with running ones MoCo collapsed on digits.
     """
 
     def __init__(self, student: nn.Module, batch_statistics: bool = False) -> None:

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from small_methods import ENCODERS
 from test_checkpoints import sealed
+from tiny_pipeline import made as finished
+from tiny_pipeline import plan
 from tiny_training import VIEWS, make, train, weights
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from schemas import methods as configs
+from schemas.artifacts import Checkpoint, Report
 from schemas.errors import UserError
 from ssl_tasks.checkpoints import NECK, WEIGHTS, load_encoder
 from ssl_tasks.losses.contrastive import moco, moco_v3, nt_xent
@@ -361,7 +364,7 @@ def test_the_key_encoder_moves_by_the_same_share_at_any_time(progress: float) ->
 
 @pytest.mark.parametrize("training", [True, False])
 def test_key_batch_norms_normalise_by_the_batch_of_keys_and_remember_nothing(training: bool) -> None:
-    """As the query encoder in training; by running statistics, which move, keys of early and late steps would not compare."""
+    """As the query encoder in training."""
     method = made(V2, "convnet")
     step(method)
     method.key_encoder.follow(method.encoder, 0.0)
@@ -519,6 +522,27 @@ def test_an_encoder_that_has_a_neck_gets_no_second_one() -> None:
     assert make(configs.SimCLR(hidden=24, output=8), encoder).encoder.dim == 12
     with pytest.raises(UserError, match=r"encoder\.neck is set, and the method keeps .*: leave encoder\.neck out"):
         make(configs.SimCLR(hidden=24, output=8, export_layer=1), encoder)
+
+
+def test_a_stage_hands_over_the_neck_and_later_stages_use_it(tmp_path: Path) -> None:
+    method, train = "{kind: simclr, layers: 3, export_layer: 1, hidden: 24, output: 8}", "{epochs: 2, batch_size: 8}"
+    encoder = "{name: vit_tiny_patch16_224, image_size: 32, patch_size: 8, width: 16, depth: 1, heads: 2}"
+    stages = f"""
+  first: {{kind: pretrain, dataset: raw, method: {method}, encoder: {encoder}, train: {train}, keep_training_state: true}}
+  second: {{kind: pretrain, dataset: raw, continues: first, method: {method}, encoder: {encoder}, train: {train}}}
+  small: {{kind: distill, dataset: raw, teacher: second, method: feature, students: {{vit: {encoder}}}, train: {train}}}
+  report: {{kind: evaluate, dataset: raw, models: [second, small.vit], protocols: [rank]}}
+"""
+    artifacts = finished(plan(stages, tmp_path))
+    for name in ("first", "second"):
+        checkpoint = artifacts[name]
+        assert isinstance(checkpoint, Checkpoint)
+        assert (checkpoint.dim, checkpoint.encoder.neck, checkpoint.exported) == (24, 24, "encoder with neck")
+        assert load_encoder(checkpoint)(torch.randn(2, 3, 32, 32)).shape == (2, 24)
+    student = artifacts["small"]
+    assert isinstance(student, Checkpoint)
+    assert (student.dim, student.encoder.neck, student.exported) == (16, None, "student encoder")
+    assert isinstance(artifacts["report"], Report)
 
 
 # Resuming

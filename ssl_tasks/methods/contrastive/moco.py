@@ -9,8 +9,8 @@ Symbols: q, a query; k, a key; m, the momentum of the key encoder; tau, the temp
 
 Differs from the papers:
 - No shuffled batch norm: both encoders' batch norms see the whole batch of all processes, so that it has no parts by whose statistics
-  a query could tell its key. What batch a key is from still shows, as on a single GPU of the authors. Running statistics for keys would
-  hide that too (EMAN, https://arxiv.org/abs/2101.08482), but keys of the first steps then differ so much that queries may collapse.
+  a query could tell its key. That a key shares its batch with its query, and the queue does not, may still show. Running statistics for
+  keys would hide it (EMAN, https://arxiv.org/abs/2101.08482), but with them all queries of a small ConvNet on digits became one.
 - Any batch: one that does not divide the queue goes round its end, where the authors' code refuses it.
 - v1's colour jitter works in a fixed order; augmentations are those of `ssl_tasks.data.views`, which see for how they differ.
 """
