@@ -58,7 +58,7 @@ def through_blocks(backbone: Any, sequences: list[Sequence], checkpointing: bool
     """
     if not all(is_known(block) for block in backbone.blocks):
         return [backbone.norm(_as_timm_has_it(backbone.blocks, sequence, checkpointing)) for sequence in sequences]
-    x = torch.cat([sequence.tokens.flatten(0, 1) for sequence in sequences])
+    x = _joined([sequence.tokens.flatten(0, 1) for sequence in sequences])
     for i, block in enumerate(backbone.blocks):
         parts = [Part(s.tokens.shape[0], s.tokens.shape[1], s.ropes[i] if s.ropes else None) for s in sequences]
         x = _run(getattr(block, "packed", None) or partial(run_block, block), checkpointing, x, parts)  # sharding hooks into `packed`
@@ -129,13 +129,18 @@ def _some(parts: list[Part], rate: float, x: Tensor) -> tuple[Tensor, Tensor, li
     return torch.cat(rows), torch.cat(weights), chosen
 
 
+def _joined(tokens: list[Tensor]) -> Tensor:
+    """One list of them, without a copy where there is one already."""
+    return torch.cat(tokens) if len(tokens) > 1 else tokens[0]
+
+
 def _attention(attn: Any, x: Tensor, parts: list[Part]) -> Tensor:
     """Self-attention of tokens (T, D), each sample's among themselves."""
     q, k, v = _projected(attn, x)
     q, k = attn.q_norm(q), attn.k_norm(k)
     sizes = [part.tokens for part in parts]
     each = zip(*(torch.split(t, sizes) for t in (q, k, v)), parts, strict=True)
-    y = attn.norm(torch.cat([_among_themselves(attn, *own) for own in each]))
+    y = attn.norm(_joined([_among_themselves(attn, *own) for own in each]))
     if attn.gate is not None:
         y = y * attn.gate(x).sigmoid()
     out: Tensor = attn.proj_drop(attn.proj(y))

@@ -1,5 +1,7 @@
 """Any timm model behind one face; what timm refuses is a user's error that says what to do."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.training import Train
 from schemas.views import Views
+from ssl_tasks.learner import Learner
 from ssl_tasks.methods import build
 from ssl_tasks.nn.encoder import TimmEncoder, encoders_that_learn, parameters
 
@@ -256,3 +259,21 @@ def test_what_only_pooled_features_pass_can_be_held_still() -> None:
     torch.autograd.backward(encoder.visible(images(encoder.config), torch.arange(4).expand(2, -1)).sin().sum())
     assert [name for name, p in encoder.named_parameters() if p.requires_grad and p.grad is None] == []
     assert not any(p.requires_grad for p in encoder.backbone.attn_pool.parameters())
+
+
+@pytest.mark.parametrize("economy", [{}, {"accumulate": 2}, {"activation_checkpointing": True}], ids=["plain", "in pieces", "blocks again"])
+def test_what_is_compiled_computes_the_same(economy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced by torch.compile, without its machine code, which takes a minute to build."""
+    expected = trained("dino", TINY["ViT"], **economy)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch.testing.assert_close(trained("dino", TINY["ViT"], compile=True, **economy), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_training_takes_on_what_its_config_says_of_memory(tmp_path: Path) -> None:
+    method = build(METHODS["dino"], TimmEncoder(TINY["ViT"]))
+    Learner("", method, Train(accumulate=3, activation_checkpointing=True), 6, 0, tmp_path, torch.device("cpu"))
+    passed: list[int] = []
+    for encoder in (m for m in method.modules() if isinstance(m, TimmEncoder)):
+        encoder.backbone.norm.register_forward_pre_hook(lambda _, inputs: passed.append(len(inputs[0])))
+    method([torch.randn(6, 1, side, side) for side in (16, 16, 8, 8)], 0.5)
+    assert passed == [12 * 17] + 3 * [4 * 17 + 4 * 5]  # the teacher keeps nothing anyway

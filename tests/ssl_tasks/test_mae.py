@@ -245,7 +245,9 @@ def test_a_single_patch_cannot_be_masked() -> None:
 def trained(own: slice) -> dict[str, Any]:
     """Losses, first gradients and final state of a few steps on a share of every batch."""
     method = make()
-    model = DistributedDataParallel(method) if distributed.world_size() > 1 else method
+    if parted := distributed.world_size() > 1:
+        method.encoder.memory(pieces=2, checkpointing=True)
+    model = DistributedDataParallel(method) if parted else method
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
     losses: list[float] = []
     gradients: dict[str, Tensor] = {}
@@ -270,7 +272,7 @@ def work(rank: int, port: int, folder: Path) -> None:
     torch.save(found, folder / f"{rank}.pt")
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_in_pieces_train_as_one_in_a_whole(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
