@@ -55,7 +55,10 @@ class Dataset(Base):
 
 
 class Checkpoint(Base):
-    """`model.safetensors`, the encoder that it fits, and how images must be prepared for it."""
+    """`model.safetensors`, the encoder that it fits, and how images must be prepared for it.
+
+    With `keep_training_state` also `training.pt`, what a stage that continues this one goes on from.
+    """
 
     type: Literal["Checkpoint"] = "Checkpoint"
     encoder: Encoder

@@ -57,7 +57,11 @@ def _start(encoder: TimmEncoder, stage: Pretrain, job: Job) -> str:
     assert stage.init_from
     if stage.init_from.stage:
         source = checkpoints.load_encoder(_checkpoint(job, stage.init_from.stage))
-        return initialise(encoder, source.backbone.state_dict(), f"'{stage.init_from.stage}'")
+        note = initialise(encoder, source.backbone.state_dict(), f"'{stage.init_from.stage}'")
+        if source.config.neck != encoder.config.neck:
+            return f"{note}; without its neck" if source.config.neck else note
+        encoder.neck.load_state_dict(source.neck.state_dict())
+        return note
     path = job.workspace / str(stage.init_from.file)
     weights = read_weights(path)
     if job.stamp and sha256(path) != job.stamp:

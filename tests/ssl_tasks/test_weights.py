@@ -12,9 +12,10 @@ from tiny_training import Recorder
 from torch import Tensor
 from torch.nn.functional import conv2d, gelu, interpolate, layer_norm, linear, silu
 
-from schemas.artifacts import sha256
+from schemas.artifacts import Checkpoint, sha256
 from schemas.encoders import Encoder
 from schemas.errors import UserError
+from ssl_tasks.checkpoints import load_encoder
 from ssl_tasks.learner import Learner
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.pretrain import pretrain
@@ -229,6 +230,24 @@ def test_an_encoder_starts_from_that_of_a_stage_it_names(tmp_path: Path) -> None
     state = begun(stages, tmp_path)
     handed_over = read_weights(made(plan(stages, tmp_path), "first")["first"].path("model.safetensors"))
     assert all(torch.equal(state[f"encoder.backbone.{name}"], value) for name, value in handed_over.items())
+
+
+def test_a_neck_is_started_from_where_the_encoder_has_the_same(tmp_path: Path) -> None:
+    necked, train = VIT.replace("}", ", neck: 12}"), "train: {epochs: 1, batch_size: 8, monitors: 1}"
+    simclr = "method: {kind: simclr, hidden: 8, output: 8}"
+    stages = f"""
+  first: {{kind: pretrain, dataset: raw, {simclr}, encoder: {necked}, {train}}}
+  second: {{kind: pretrain, dataset: raw, {simclr}, encoder: ENCODER, {train}, init_from: first, seed: 5}}
+"""
+    state = begun(stages.replace("ENCODER", necked), tmp_path)
+    first = made(plan(stages.replace("ENCODER", necked), tmp_path), "first")["first"]
+    assert isinstance(first, Checkpoint)
+    handed_over = load_encoder(first).neck.state_dict()
+    assert handed_over
+    assert all(torch.equal(state[f"encoder.neck.{name}"], value) for name, value in handed_over.items())
+    tracker = Recorder()
+    begun(stages.replace("ENCODER", VIT), tmp_path, tracker)
+    assert tracker.notes[0].endswith("; without its neck")
 
 
 def test_a_file_that_changed_after_the_plan_is_not_trained_from(tmp_path: Path) -> None:
