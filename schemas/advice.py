@@ -186,7 +186,7 @@ def _temperature(training: _Training) -> Iterator[Advice]:
         effect = "sees only the nearest negative" if temperature < 1 else "hardly tells near negatives from far ones"
         yield ("method", "temperature"), f"a temperature of {temperature:g} {effect} (SimCLR, table 5, tries 0.05 to 1: https://arxiv.org/abs/2002.05709)"
     teacher, student = training.number("teacher_temperature"), training.number("student_temperature")
-    if teacher is not None and student is not None and teacher > 0.7 * student:
+    if teacher is not None and student is not None and teacher > 0.75 * student:
         yield (
             ("method", "teacher_temperature"),
             f"{teacher:g} is hardly sharper than the student's {student:g}: the teacher may fade to uniform; DINO's authors find 0.07 against 0.1 the most "

@@ -24,6 +24,8 @@ PATIENCE = 3
 """Looks in a row that must show the same symptom."""
 LOW_RANK = 4.0
 """Effective rank of an embedding, and a third of what it began with, below which it has collapsed along most dimensions."""
+FEW_PROTOTYPES = 0.012
+"""Share of the prototypes that images choose at or below which the others are dead: 3 of 256."""
 TRAINED = ("loss", "gradient_norm")
 """What the training loop adds to a look."""
 
@@ -165,6 +167,11 @@ def _symptom(look: Looked, first: Looked, before: Looked) -> tuple[str, str]:
         return "rank", (
             f"the features lie on a line (effective rank around their mean {look['centred_rank']:.3g}, before the training {first['centred_rank']:.3g}): "
             "lower train.optimizer.learning_rate, raise train.batch_size, or give the method's decorrelation more weight"
+        )
+    if look.get("prototypes_used", 1.0) <= FEW_PROTOTYPES:
+        return "dead", (
+            f"nearly all prototypes are dead: images choose {look['prototypes_used']:.2%} of those that they might: "
+            "lower train.optimizer.learning_rate, or balance the prototypes (method.centering: sinkhorn, a queue, more method.iterations)"
         )
     return _of_teacher(look) if "teacher_entropy" in look else ("", "")
 

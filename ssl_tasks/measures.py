@@ -104,7 +104,7 @@ def signal_gain(first: Tensor, second: Tensor, student_temperature: float, teach
 def agreement(first: Tensor, second: Tensor) -> float:
     """Correlation of two views' outputs (N, D) around their means over the images: 1 where views of an image are told the same."""
     a, b = ((view.double() - view.double().mean(dim=0)).flatten() for view in (first, second))
-    return ((a @ b) / (a.norm() * b.norm()).clamp(min=1e-12)).item()
+    return float((a @ b) / (a.norm() * b.norm()).clamp(min=1e-12))
 
 
 def entropy(probs: Tensor) -> Tensor:

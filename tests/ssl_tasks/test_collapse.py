@@ -26,6 +26,7 @@ from ssl_tasks import methods
 from ssl_tasks.data.digits import files
 from ssl_tasks.learner import Learner
 from ssl_tasks.method import Method
+from ssl_tasks.methods.clustering.swav import SwAV
 from ssl_tasks.methods.self_distillation.simsiam import SimSiam
 from ssl_tasks.monitors import Look
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -35,7 +36,8 @@ CONVNET = Encoder(name="resnetv2_18", image_size=16, channels=1, stem="half", op
 VIT = Encoder(name="vit_tiny_patch16_224", image_size=16, channels=1, patch_size=4, depth=2, width=64, heads=4, options={"mlp_ratio": 2})
 VIEWS = Views(scale=(0.6, 1.0), jitter=1, brightness=0.4, contrast=0.4, rotation=15, shear=0.2, flip=0, grey=0, blur=0)
 MILD = Views(scale=(0.8, 1.0), jitter=0, rotation=5, shear=0.05, flip=0, grey=0, blur=0)
-SMALL = {"hidden": 64, "output": 32, "prototypes": 256, "bottleneck": 16, "patch_hidden": 64, "patch_prototypes": 256, "patch_bottleneck": 16, "queue": 256}
+HEADS = {"hidden": 64, "output": 32, "prototypes": 256, "bottleneck": 16, "patch_hidden": 64, "patch_prototypes": 256, "patch_bottleneck": 16}
+SMALL = {**HEADS, "queue": 256, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
 PLAIN = configs.DINO(prototypes=1024, hidden=256, bottleneck=64, views=VIEWS)
 """DINO with the temperatures, momenta and schedule of its paper."""
 
@@ -105,6 +107,13 @@ class Unstopped(SimSiam):
         return {"simsiam": loss}
 
 
+class Unbalanced(SwAV):
+    """SwAV whose codes are what each image likes best, however many others like it too."""
+
+    def _codes(self, own: Tensor, progress: float) -> list[Tensor]:
+        return [torch.softmax(z @ self.prototypes.T / self.config.epsilon, dim=1) for z in own.chunk(2, dim=1)]
+
+
 def without_predictor(config: Any, encoder: TimmEncoder) -> Method:
     """A method whose online projection is compared with the target as it is."""
     method = methods.build(config, encoder)
@@ -116,12 +125,14 @@ SIMSIAM = configs.SimSiam(hidden=64, output=32, bottleneck=16, views=VIEWS)
 BYOL = configs.BYOL(hidden=64, output=32, momentum=0.0, views=VIEWS)
 VICREG = configs.VICReg(hidden=64, output=32, views=VIEWS)
 BARLOW = configs.BarlowTwins(hidden=64, output=32, views=VIEWS)
+SWAV = configs.SwAV(hidden=64, output=32, prototypes=256, views=VIEWS)
 PLANTED: dict[str, tuple[Any, Callable[[Any, TimmEncoder], Method], Encoder, str]] = {
     "SimSiam without stop-gradient": (SIMSIAM, Unstopped, VIT, "few dimensions left"),
     "SimSiam without predictor": (SIMSIAM, without_predictor, VIT, "few dimensions left"),
     "BYOL without predictor and momentum": (BYOL, without_predictor, CONVNET, "same embedding|few dimensions left"),
     "VICReg without variance": (VICREG.model_copy(update={"variance": 0.0}), methods.build, CONVNET, "same embedding"),
     "VICReg without covariance": (VICREG.model_copy(update={"covariance": 0.0}), methods.build, CONVNET, "few dimensions left"),
+    "SwAV without balance": (SWAV, Unbalanced, CONVNET, "prototypes are dead|same distribution|one prototype"),
     "Barlow Twins with invariance alone": (BARLOW.model_copy(update={"redundancy": 0.0}), methods.build, VIT, "few dimensions left"),
 }
 
@@ -149,7 +160,8 @@ def healthy_cases() -> dict[str, tuple[Any, Encoder]]:
     for member in members(configs.Method):
         fields = member.model_fields
         for name, encoder in {"convnet": CONVNET, "vit": VIT}.items():
-            views = MILD if name == "vit" and "teacher_temperature" in fields else VIEWS
+            views = MILD if name == "vit" and "prototypes" in fields else VIEWS
+            views = views.model_copy(update={"count": fields["views"].default.count})
             small = {field: value for field, value in {**SMALL, "views": views}.items() if field in fields}
             if name == "vit" or not member.masks_patches:  # type: ignore[attr-defined]  # members of the union are methods
                 found[f"{fields['kind'].default}-{name}"] = member(**small), encoder
@@ -164,8 +176,7 @@ HEALTHY = {name: case for name, case in healthy_cases().items() if name != "byol
 @pytest.mark.parametrize(("config", "encoder"), HEALTHY.values(), ids=HEALTHY)
 def test_a_healthy_training_raises_no_alarm(tmp_path: Path, config: Any, encoder: Encoder) -> None:
     tracker = Recorder()
-    settings = {"epochs": 6, "learning_rate": 1e-3, "tracker": tracker, "on_collapse": "warn"}
-    learner = trained(config, tmp_path, encoder, **settings)
+    learner = trained(config, tmp_path, encoder, epochs=6, learning_rate=1e-3, tracker=tracker, on_collapse="warn")
     assert learner.done == 120
     assert tracker.notes == []
 

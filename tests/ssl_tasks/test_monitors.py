@@ -103,12 +103,13 @@ def test_features_that_are_not_finite_are_an_error() -> None:
         Look(stripes()[0], [], 0, "cpu")(method)
 
 
+BEFORE = {"embedding_rank": 17.0, "prototypes_used": 0.02}
 HEALTHY = {"std": 0.3, "relative_std": 0.5, "effective_rank": 9.0, "centred_rank": 9.0, "loss": 1.0}
 
 
 def looks(count: int, start: float = 0.0, **values: float) -> list[dict[str, float]]:
     """A look before the training, then `count` looks over the rest of it."""
-    return [{**HEALTHY, "progress": 0.0}, *({**HEALTHY, **values, "progress": start + (1 - start) * (i + 1) / count} for i in range(count))]
+    return [{**HEALTHY, **BEFORE, "progress": 0.0}, *({**HEALTHY, **values, "progress": start + (1 - start) * (i + 1) / count} for i in range(count))]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,8 @@ def looks(count: int, start: float = 0.0, **values: float) -> list[dict[str, flo
         ({"teacher_entropy": 0.999, "mean_entropy": 0.9995, "teacher_student_kl": 0.0}, "uniform distribution"),
         ({"teacher_entropy": 0.001, "mean_entropy": 0.002, "teacher_student_kl": 0.0}, "on one prototype"),
         ({"teacher_entropy": 0.5, "mean_entropy": 0.501, "teacher_student_kl": 0.0}, "the same distribution"),
+        ({"embedding_rank": 2.5}, "few dimensions left"),
+        ({"teacher_entropy": 0.5, "mean_entropy": 0.6, "teacher_student_kl": 0.0, "prototypes_used": 2 / 256}, "prototypes are dead"),
     ],
 )
 def test_a_symptom_that_lasts_is_a_collapse(values: dict[str, float], symptom: str) -> None:
@@ -140,8 +143,11 @@ def test_a_symptom_that_lasts_is_a_collapse(values: dict[str, float], symptom: s
         {"relative_std": 0.02, "effective_rank": 1.1},
         {"teacher_entropy": 0.98, "mean_entropy": 0.9999, "teacher_student_kl": 0.01},
         {"teacher_entropy": 0.3, "mean_entropy": 0.7, "teacher_student_kl": 0.0},
+        {"teacher_entropy": 0.9985, "mean_entropy": 0.9999, "teacher_student_kl": 0.001, "signal_gain": 1.2},
+        {"embedding_rank": 4.4},
+        {"prototypes_used": 10 / 256},
     ],
-    ids=["convolutional", "vit with a large mean", "dino near uniform", "dino"],
+    ids=["convolutional", "vit with a large mean", "dino near uniform", "dino", "dino nearer to uniform, whose signal grows", "byol", "swav"],
 )
 def test_what_healthy_trainings_were_seen_to_show_is_no_collapse(values: dict[str, float]) -> None:
     assert collapse(looks(10, **values)) is None
