@@ -162,6 +162,8 @@ class Replay:
         told += [f"  operation: {self.operation}"] if self.operation else []
         told += _told(last) if last is not first else []
         told += [f"{name} is {now[name]}, and was {old}" for name, old in failure.versions.items() if now[name] != old]
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        told += [f"on {device}, and the training was on {failure.device}: sums are rounded otherwise"] if device != failure.device else []
         told += [f"one process, and there were {failure.ranks}: sums are rounded otherwise"] if failure.ranks > 1 else []
         same = f"{failure.term} not finite at step {failure.step}, as in the training"
         return "\n".join([*told, f"reproduced: {same}" if self.reproduced else f"not reproduced: at step {last.number} all is finite"])
