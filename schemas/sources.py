@@ -16,7 +16,7 @@ class Digits(Spec):
 
 
 class Folder(Spec):
-    """A folder of jpg, png, webp, bmp, tiff or gif files, of any nesting; symlinks are not followed out of it."""
+    """A folder of jpg, png, webp, bmp, tiff, gif or npy (uint8, H x W x channels) files, of any nesting; symlinks are not followed out of it."""
 
     kind: Literal["folder"] = "folder"
     path: str = Field(description="the folder, absolute or relative to the workspace")

@@ -1,13 +1,14 @@
-"""Reading one image file, whatever is in it: either an upright 8-bit grey or RGB picture, or the reason why not."""
+"""Reading one image file, whatever is in it: an upright 8-bit picture, grey, RGB or of other bands, or the reason why not."""
 
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970
@@ -16,6 +17,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Decoders that may run; the list keeps out those that start other programs, such as EPS."""
 STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
 """First bytes of files in these formats: with one of them an unknown file is a damaged image, not a file of another type."""
+
+NUMPY = b"\x93NUMPY"
+"""First bytes of a NumPy file."""
 
 # Pillow warns from half its limit on; here the limit of `integrity` decides, and a picture below it is no news.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -29,12 +33,39 @@ class Unreadable(Exception):
         self.reason = reason
 
 
-def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in a file, upright, in mode `L` or `RGB`.
+class Bands:
+    """A picture of 2, 4 or more channels: grey pictures of one size, to each of which is done what is done to it.
+
+    Attributes:
+        bands: the channels, each in mode `L`.
+        size: width and height.
+    """
+
+    def __init__(self, bands: Sequence[Image.Image]) -> None:
+        self.bands, self.size = tuple(bands), bands[0].size
+        self.width, self.height = self.size
+
+    def crop(self, box: tuple[int, int, int, int]) -> "Bands":
+        return Bands([band.crop(box) for band in self.bands])
+
+    def resize(self, size: tuple[int, int], resample: Image.Resampling, box: tuple[float, float, float, float]) -> "Bands":
+        return Bands([band.resize(size, resample, box) for band in self.bands])
+
+    def convert(self, mode: str) -> Image.Image:
+        """A picture to look at: the mean of the bands."""
+        mean = np.mean([np.asarray(band) for band in self.bands], axis=0)
+        return Image.fromarray(mean.round().astype(np.uint8)).convert(mode)
+
+    def tobytes(self) -> bytes:
+        return b"".join(band.tobytes() for band in self.bands)
+
+
+def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image | Bands:
+    """The picture in a file, upright, in mode `L` or `RGB`, or as `Bands`.
 
     The EXIF orientation is applied; 16-bit grey is scaled to 8 bits; what is transparent is laid over white; CMYK, YCbCr and
     LAB become RGB; of an animation the first frame is read. Float and 32-bit pixels are measurements without a known white:
-    they are `wrong type`.
+    they are `wrong type`. A NumPy file holds uint8 pixels (H, W) or (H, W, C), with any number C of channels.
 
     Args:
         source: a path, or the bytes of a file.
@@ -43,6 +74,8 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Imag
     Raises:
         Unreadable: on anything that gives no picture, also where the file itself cannot be read.
     """
+    if (array := _array(source, max_pixels)) is not None:
+        return _of_channels(array)
     with _opened(source) as image:
         if image.width * image.height > max_pixels:
             raise Unreadable("too large")
@@ -60,17 +93,57 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Imag
 def header(source: Path | bytes) -> tuple[int, int, str] | None:
     """Width, height and Pillow's mode as the file's header states them, before any rotation; None where it has no valid one."""
     try:
+        if (array := _array(source, MAX_PIXELS, pixels=False)) is not None:
+            height, width, channels = array.shape
+            return width, height, {1: "L", 3: "RGB"}.get(channels, f"{channels} bands")
         with _opened(source) as image:
             return *image.size, image.mode
     except Unreadable:
         return None
 
 
-def pixel_digest(image: Image.Image) -> str:
+def pixel_digest(image: Image.Image | Bands) -> str:
     """Hash of what is seen: equal for equal pixels whatever the file format, and for grey whether stored as grey or as RGB."""
     digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
-    digest.update(image.convert("RGB").tobytes())
+    digest.update((image if isinstance(image, Bands) else image.convert("RGB")).tobytes())
     return digest.hexdigest()
+
+
+def _array(source: Path | bytes, max_pixels: int, pixels: bool = True) -> NDArray[np.uint8] | None:
+    """The (H, W, C) of a NumPy file, or only something of that shape; None for a file that is none."""
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except OSError as error:
+        raise Unreadable("unreadable") from error
+    with file:
+        if file.read(len(NUMPY)) != NUMPY:
+            return None
+        try:
+            file.seek(0)
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+        except Exception as error:
+            raise Unreadable("unreadable") from error
+        if dtype != np.uint8 or len(shape) not in (2, 3) or min(shape) < 1:
+            raise Unreadable("wrong type")
+        if shape[0] * shape[1] > min(max_pixels, MAX_PIXELS):
+            raise Unreadable("too large")
+        shape = (*shape, 1)[:3]
+        if not pixels:
+            return np.broadcast_to(np.uint8(0), shape)
+        try:
+            file.seek(0)
+            found: NDArray[np.uint8] = np.lib.format.read_array(file, allow_pickle=False).reshape(shape)
+        except Exception as error:
+            raise Unreadable("truncated") from error
+        return found
+
+
+def _of_channels(array: NDArray[np.uint8]) -> Image.Image | Bands:
+    if array.shape[2] in (1, 3):
+        return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+    return Bands([Image.fromarray(np.ascontiguousarray(array[..., band])) for band in range(array.shape[2])])
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.errors import UserError
-from ssl_tasks.data.images import Unreadable, open_image
+from ssl_tasks.data.images import Bands, Unreadable, open_image
 
 VERSION = 1
 """Raised when the same file would give other pixels."""
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+_Picture = TypeVar("_Picture", bound=Image.Image | Bands)
 
 
 def side_for(table: pa.Table, image_size: int) -> int:
@@ -37,18 +38,18 @@ def open_store(table: pa.Table, workspace: Path, side: int, channels: int, cache
 
     Args:
         side: S.
-        channels: C, 1 for grey or 3 for RGB.
+        channels: C, 1 for grey, 3 for RGB, or that of all images.
         cache: folder of the cache.
 
     Raises:
-        UserError: where an image cannot be decoded or is not what the manifest lists, or the cache cannot be written.
+        UserError: where an image cannot be decoded, is not what the manifest lists or has other channels, or the cache cannot be written.
     """
     path, shape = _place(table, side, channels, cache)
     found = _load(path, shape)
     if found is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            _make(path, shape, squares(table, workspace, side, channels))
+            _make(path, shape, parallel(lambda row: square(workspace / row[0], row[1], side, channels), _files(table)))
         except OSError as error:
             size = np.prod(shape, dtype=np.int64) / 1e6
             raise UserError(f"cannot write {size:,.1f} MB of decoded images to {cache} ({error.strerror}): free space there") from error
@@ -61,18 +62,29 @@ def is_stored(table: pa.Table, side: int, channels: int, cache: Path) -> bool:
     return _load(*_place(table, side, channels, cache)) is not None
 
 
-def squares(table: pa.Table, workspace: Path, side: int, channels: int) -> Iterator[NDArray[np.uint8]]:
-    """The squares of `open_store` one by one, (C, S, S)."""
-    rows = zip(table["uri"].to_pylist(), table["sha256"].to_pylist(), strict=True)
-    return parallel(lambda row: square(workspace / row[0], row[1], side, channels), list(rows))
+def squares(table: pa.Table, workspace: Path, side: int, channels: Literal[1, 3]) -> Iterator[NDArray[np.uint8]]:
+    """The images of `table` one by one to look at, (C, S, S): grey or RGB, whatever they have."""
+    return parallel(lambda row: pixels(centre_square(read_listed(workspace / row[0], row[1]), side), channels), _files(table))
 
 
 def square(path: Path, sha256: str, side: int, channels: int) -> NDArray[np.uint8]:
-    """One listed image as `open_store` holds it, (C, S, S)."""
-    return pixels(centre_square(read_listed(path, sha256), side), channels)
+    """One listed image as `open_store` holds it, (C, S, S): grey becomes RGB and RGB grey; other numbers of channels must fit.
+
+    Raises:
+        UserError: see `read_listed`; or where the image has another number of channels.
+    """
+    image = centre_square(read_listed(path, sha256), side)
+    has = len(image.bands) if isinstance(image, Bands) else channels if channels in (1, 3) else len(image.getbands())
+    if has != channels:
+        raise UserError(f"image {path} has {has} channels, but encoder.channels is {channels}: make them the same")
+    return np.stack([np.asarray(band) for band in image.bands]) if isinstance(image, Bands) else pixels(image, channels)
 
 
-def read_listed(path: Path, sha256: str) -> Image.Image:
+def _files(table: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(table["uri"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+
+
+def read_listed(path: Path, sha256: str) -> Image.Image | Bands:
     """The picture in a file that a manifest lists.
 
     Raises:
@@ -90,17 +102,17 @@ def read_listed(path: Path, sha256: str) -> Image.Image:
         raise UserError(f"image {path} cannot be decoded ({error.reason}): let a curate stage with the step `integrity` remove it") from error
 
 
-def centre_square(image: Image.Image, side: int) -> Image.Image:
+def centre_square(image: _Picture, side: int) -> _Picture:
     """The image with its shorter side resized to `side`, cropped to the square in its middle."""
     width, height = image.size
     short = min(width, height)
     left, top = (width - short) / 2, (height - short) / 2
     if short == side:
-        return image.crop((int(left), int(top), int(left) + side, int(top) + side))
-    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))
+        return image.crop((int(left), int(top), int(left) + side, int(top) + side))  # type: ignore[return-value]  # of either kind the same
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))  # type: ignore[return-value]  # likewise
 
 
-def pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+def pixels(image: Image.Image | Bands, channels: int) -> NDArray[np.uint8]:
     """The image as uint8, (C, H, W): grey for one channel, else RGB."""
     if channels == 1:
         return np.asarray(image.convert("L"))[None]

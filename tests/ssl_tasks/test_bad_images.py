@@ -56,6 +56,12 @@ def oriented(orientation: int, kind: str = "JPEG") -> bytes:
     return encoded(photo(), kind, exif=exif)
 
 
+def array(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
 BAD: dict[str, tuple[bytes, str]] = {
     "zero_bytes.jpg": (b"", "empty"),
     "truncated.jpg": (encoded(photo(), "JPEG")[:-200], "truncated"),
@@ -72,6 +78,12 @@ BAD: dict[str, tuple[bytes, str]] = {
     "int32.tif": (encoded(Image.fromarray(RAMP.astype(np.int32) * 1000), "TIFF"), "wrong type"),
     "tiny.png": (encoded(photo(32, 7), "PNG"), "too small"),
     "ribbon.png": (encoded(photo(400, 10), "PNG"), "absurd aspect"),
+    "float.npy": (array(RAMP.astype(np.float32)), "wrong type"),
+    "objects.npy": (array(np.array([[{}]])), "wrong type"),
+    "line.npy": (array(RAMP[0].astype(np.uint8)), "wrong type"),
+    "truncated.npy": (array(RAMP.astype(np.uint8))[:-9], "truncated"),
+    "header.npy": (b"\x93NUMPY\x01\x00v\x00{}", "unreadable"),
+    "large.npy": (array(RAMP.astype(np.uint8)).replace(b"(24, 32), }", b"(15000, 11000), }")[:300], "too large"),
     "noise.gif": (b"GIF89a" + bytes(range(200)), "unreadable"),
 }
 GOOD: dict[str, tuple[bytes, str]] = {
@@ -87,6 +99,8 @@ GOOD: dict[str, tuple[bytes, str]] = {
     "grün 图片 🙂.webp": (encoded(photo(), "WEBP"), "RGB"),
     "new\nline.png": (encoded(photo(), "PNG"), "RGB"),
     "packed.tif": (encoded(photo(), "TIFF", compression="tiff_lzw"), "RGB"),
+    "grey.npy": (array(np.asarray(photo().convert("L"))), "L"),
+    "colours.npy": (array(np.asarray(photo())), "RGB"),
     "rotated.jpg": (oriented(6), "RGB"),
 }
 
@@ -124,7 +138,9 @@ def test_a_folder_of_bad_and_odd_files_goes_through_ingest_and_curation(tmp_path
     assert {name: decided[name]["mode"] for name in GOOD} == {name: mode for name, (_, mode) in GOOD.items()}
     assert (decided["dangling.png"]["sha256"], decided["dangling.png"]["bytes"]) == ("", 0)
     store = open_store(manifest.kept(table), tmp_path, 16, 3, tmp_path / "cache")
-    assert len(store) == dataset.kept == len(GOOD) - 3  # one picture lies there four times: as PNG with and without alpha, as PNG named jpg, as TIFF
+    assert (
+        len(store) == dataset.kept == len(GOOD) - 5
+    )  # one picture lies there five times: as PNG with and without alpha, as PNG named jpg, as TIFF, as array; its grey twice
     assert all(image.std() > 10 or len(np.unique(image)) == 2 for image in store)  # the animation's first frame is plain red
 
 

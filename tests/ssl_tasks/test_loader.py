@@ -50,7 +50,7 @@ def test_images_from_files_are_those_of_the_store_bit_for_bit(workspace: Path, t
 
 def test_a_training_sees_the_same_batches_from_files_as_from_the_store(workspace: Path, table: pa.Table) -> None:
     images = open_store(table, workspace, 16, 3, workspace / "cache"), Files(table, workspace, 16, 3)
-    stored, decoded = (dict(Batches(each, 5, 7, CPU)(3, 14, ahead=False)) for each in images)
+    stored, decoded = (dict(Batches(each, 5, 7, CPU)(3, 14, ahead=True)) for each in images)
     assert list(stored) == list(decoded) == list(range(3, 14))
     assert all(torch.equal(stored[step], decoded[step]) for step in stored)
 
@@ -74,7 +74,7 @@ def test_batches_are_read_ahead_but_only_a_few(workspace: Path, table: pa.Table)
                 enough.set()
             return super().__getitem__(rows)
 
-    batches = Batches(Counting(table, workspace, 16, 3), 2, 0, CPU)(0, 12, ahead=False)
+    batches = Batches(Counting(table, workspace, 16, 3), 2, 0, CPU)(0, 12, ahead=True)
     next(batches)
     assert enough.wait(10)
     assert not threading.Event().wait(0.2)

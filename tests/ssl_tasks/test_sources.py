@@ -144,7 +144,7 @@ def test_a_symlink_is_followed_inside_the_root_but_not_out_of_it_and_not_round(t
         (lambda _: None, "does not exist"),
         (lambda root: root.write_text("x"), "is a file, not a folder"),
         (lambda root: root.mkdir(), "no images under"),
-        (lambda root: (root.mkdir(), (root / "a.npy").touch(), (root / "README").touch()), r"it holds .npy, suffixless files: .* jpg jpeg png webp"),
+        (lambda root: (root.mkdir(), (root / "a.csv").touch(), (root / "README").touch()), r"it holds .csv, suffixless files: .* jpg jpeg png webp"),
     ],
 )
 def test_a_folder_without_images_is_a_user_error_of_one_line(tmp_path: Path, make, message: str) -> None:

@@ -11,7 +11,7 @@ from small_sources import listed
 
 from schemas.errors import UserError
 from ssl_tasks.data import manifest
-from ssl_tasks.data.store import centre_square, open_store, side_for
+from ssl_tasks.data.store import centre_square, open_store, side_for, squares
 
 BUILD = """
 import resource, sys
@@ -121,3 +121,28 @@ def test_an_image_that_was_changed_or_removed_since_is_a_user_error_that_names_i
     (workspace / "pool/1.png").unlink()
     with pytest.raises(UserError, match=r"cannot read image .*pool/1.png"):
         open_store(table, workspace, 16, 3, workspace / "cache")
+
+
+def test_images_of_any_number_of_channels_lie_in_numpy_files(tmp_path: Path) -> None:
+    (tmp_path / "pool").mkdir()
+    bands = np.random.default_rng(0).integers(0, 256, (16, 24, 5), np.uint8)
+    np.save(tmp_path / "pool/exact.npy", bands)
+    np.save(tmp_path / "pool/larger.npy", np.repeat(np.repeat(bands, 2, 0), 2, 1))
+    table = listed(tmp_path)
+    assert table["mode"].to_pylist() == ["5 bands"] * 2
+    assert table["width"].to_pylist() == [24, 48]
+    store = open_store(table, tmp_path, 16, 5, tmp_path / "cache")
+    assert np.array_equal(store[0], bands[:, 4:20].transpose(2, 0, 1))
+    bilinear = Image.fromarray(bands.repeat(2, 0).repeat(2, 1)[..., 3]).resize((16, 16), Image.Resampling.BILINEAR, box=(8, 0, 40, 32))
+    assert np.array_equal(store[1, 3], np.asarray(bilinear))
+    (picture, _) = squares(table, tmp_path, 16, 3)
+    assert np.array_equal(picture, np.broadcast_to(bands[:, 4:20].mean(2).round(), (3, 16, 16)))
+
+
+def test_images_of_other_channels_than_the_encoders_are_a_user_error_that_names_one(tmp_path: Path, workspace: Path) -> None:
+    np.save(tmp_path / "pool/9.npy", np.zeros((16, 16, 4), np.uint8))
+    table = listed(workspace)
+    with pytest.raises(UserError, match=r"pool/9.npy has 4 channels, but encoder.channels is 3: make them the same"):
+        open_store(table, workspace, 16, 3, workspace / "cache")
+    with pytest.raises(UserError, match=r"pool/0.png has 3 channels, but encoder.channels is 4"):
+        open_store(table, workspace, 16, 4, workspace / "cache")
