@@ -88,6 +88,7 @@ class Pretrain(StageBase):
     """Train an encoder on the kept train images, without labels."""
 
     makes: ClassVar[ArtifactType] = "Checkpoint"
+    contract = 2
     kind: Literal["pretrain"] = "pretrain"
     dataset: DatasetRef
     method: Method = Field(description="what the encoder learns from")
@@ -120,6 +121,7 @@ class Distill(StageBase):
     """Train several students in one pass over a frozen teacher; each is an output of the stage."""
 
     makes: ClassVar[ArtifactType] = "Checkpoint"
+    contract = 2
     kind: Literal["distill"] = "distill"
     dataset: DatasetRef
     teacher: CheckpointRef
