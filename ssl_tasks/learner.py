@@ -218,7 +218,7 @@ class Learner:
             tracker.note(f"{self._label}{reason} and is passed over")
         if state is not None or passed_over:
             before, now = (state or {}).get("ranks", distributed.world_size()), distributed.world_size()
-            changed = f" on {now} devices, {before} before: the same but for rounding, and for what dropout and stochastic depth draw"
+            changed = f"; devices now {now}, before {before}: only rounding and the draws of dropout and stochastic depth differ by that"
             tracker.note(f"{self._label}goes on from step {self.done}{changed if before != now else ''}")
 
     def _restore(self, state: dict[str, Any]) -> None:

@@ -9,27 +9,38 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import DINO, SIMCLR, TRAIN, Recorder, process, ranks, train, weights
+from small_methods import CASES, TEACHER_DIM, members
+from tiny_training import SIMCLR, TRAIN, Recorder, process, ranks, stripes, train, weights
+from torch import Tensor
 
 from schemas import methods as configs
+from schemas.distillers import Distiller
 from schemas.errors import UserError
 from schemas.training import SGD
 from ssl_tasks import distributed
+from ssl_tasks.learner import Learner
+from ssl_tasks.train import fit_together
 
 LONG = TRAIN.model_copy(update={"epochs": 16.0, "checkpoint_steps": 7})
 """80 steps, a checkpoint every 7."""
 
 
-@pytest.mark.parametrize("config", [SIMCLR, DINO], ids=lambda config: config.kind)
-def test_a_training_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path, config: configs.Method) -> None:
+KILLED = TRAIN.model_copy(update={"epochs": 6.0, "checkpoint_steps": 4})
+"""30 steps, a checkpoint every 4."""
+ONE_EACH = list({name.rpartition("-")[0]: name for name in CASES}.values())
+"""Every method and distiller, on a ConvNet where it takes one."""
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_a_training_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path, name: str) -> None:
     """Killed at random times, so also between two steps, within one, and while a checkpoint is written."""
-    expected = train(config, tmp_path / "whole", settings=LONG)
-    rng = random.Random(config.kind)
+    expected = _train_case(name, tmp_path / "whole", Recorder())
+    rng = random.Random(name)
     kills = 0
     while True:
-        child = process(_train_and_keep, config, tmp_path)
-        if kills < 4:
-            _wait_for_steps(tmp_path / "steps", rng.randint(8, 18), child)
+        child = process(_train_case_and_keep, name, tmp_path)
+        if kills < 3:
+            _wait_for_steps(tmp_path / "steps", rng.randint(3, 9), child)
             time.sleep(rng.uniform(0, 0.01))
             child.kill()
         child.join(60)
@@ -37,10 +48,14 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Pa
             break
         assert child.exitcode == -signal.SIGKILL
         kills += 1
-    assert kills == 4
+    assert kills == 3
     assert torch.load(tmp_path / "weights.pt", weights_only=True).keys() == expected.method.state_dict().keys()
     assert (tmp_path / "bytes").read_text() == repr(weights(expected.method))
     assert (tmp_path / "curve").read_text() == repr(expected.curve)
+
+
+def test_every_method_is_among_those_killed() -> None:
+    assert len(ONE_EACH) == len(members(configs.Method)) + len(members(Distiller))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 1)], ids=["SIGTERM", "SIGINT"])
@@ -68,7 +83,10 @@ def test_ranks_of_which_one_is_told_to_stop_stop_together_and_one_process_can_go
     assert (tmp_path / "rank0").read_text() == "KeyboardInterrupt"
     assert (tmp_path / "rank1").read_text() == "SystemExit"
     assert [path.name for path in _checkpoints(tmp_path / "work")] == ["step-000000021.pt"]
-    resumed = train(SIMCLR, tmp_path / "work", settings=SHARED).method.state_dict()
+    tracker = Recorder()
+    resumed = train(SIMCLR, tmp_path / "work", settings=SHARED, tracker=tracker).method.state_dict()
+    changed = "devices now 1, before 2: only rounding and the draws of dropout and stochastic depth differ by that"
+    assert tracker.notes == [f"goes on from step 21; {changed}"]
     for name, value in train(SIMCLR, tmp_path / "whole", settings=SHARED).method.state_dict().items():
         torch.testing.assert_close(resumed[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
@@ -171,7 +189,24 @@ class _Steps(Recorder):
 def _train_and_keep(config: configs.Method, folder: Path, checkpoint_steps: int = 7) -> None:
     torch.set_num_threads(1)
     settings = LONG.model_copy(update={"checkpoint_steps": checkpoint_steps})
-    learner = train(config, folder / "work", settings=settings, tracker=_Steps(folder / "steps"))
+    train(config, folder / "work", settings=settings, tracker=_Steps(folder / "steps"))
+
+
+def _train_case(name: str, workdir: Path, tracker: Recorder) -> Learner:
+    """Train a method on stripes; a distiller on pixels of the views, as if they were a teacher's features."""
+    torch.set_num_threads(1)
+    method = CASES[name].make()
+
+    def targets(views: list[Tensor]) -> Tensor:
+        return torch.cat([view.flatten(1)[:, :TEACHER_DIM] for view in views])
+
+    needed = targets if isinstance(CASES[name].config, tuple(members(Distiller))) else None
+    images = stripes(80, 18)[0]
+    return fit_together({"": method}, images, KILLED, seed=3, workdir=workdir, tracker=tracker, targets=needed)[""]
+
+
+def _train_case_and_keep(name: str, folder: Path) -> None:
+    learner = _train_case(name, folder / "work", _Steps(folder / "steps"))
     torch.save(learner.method.state_dict(), folder / "weights.pt")
     (folder / "bytes").write_text(repr(weights(learner.method)))
     (folder / "curve").write_text(repr(learner.curve))
