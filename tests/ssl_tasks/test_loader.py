@@ -9,13 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from PIL import Image
 from small_sources import listed
+from tiny_training import ranks
 
 from schemas.errors import UserError
+from schemas.views import Views
+from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.files import Files, open_images
 from ssl_tasks.data.loader import AHEAD, Batches
 from ssl_tasks.data.store import open_store
+from ssl_tasks.data.views import augment
+from ssl_tasks.distributed import rank
 
 CPU = torch.device("cpu")
 KINDS = [("jpg", "RGB"), ("png", "L"), ("webp", "RGB"), ("bmp", "RGB"), ("jpg", "CMYK"), ("png", "RGBA")]
@@ -116,3 +122,23 @@ def test_a_batch_follows_from_seed_and_step_wherever_the_training_began() -> Non
     assert all(torch.equal(resumed[step], whole[step]) for step in range(5, 9))
     other = dict(Batches(images, 6, 4, CPU)(0, 9, ahead=False))
     assert any(not torch.equal(other[step], whole[step]) for step in whole)
+
+
+def shares(folder: Path) -> None:
+    """What one of two processes reads and sees of three steps, decoding from files."""
+    batches = Batches(Files(listed(folder), folder, 16, 3), 6, 0, CPU)
+    seen = []
+    for step, batch in batches(0, 3, ahead=True):
+        draw = Draw(torch.Generator().manual_seed(step), batches.size, batches.own)
+        seen.append([batch, *augment(Views(preset="byol"), batch, 12, draw)])
+    torch.save(seen, folder / f"rank{rank()}.pt")
+
+
+def test_two_ranks_read_and_see_together_what_one_process_does(workspace: Path) -> None:
+    ranks(2, shares, workspace)
+    first, second = (torch.load(workspace / f"rank{number}.pt") for number in (0, 1))
+    shares(workspace)
+    alone = torch.load(workspace / "rank0.pt")
+    for whole, *halves in zip(chain.from_iterable(alone), chain.from_iterable(first), chain.from_iterable(second), strict=True):
+        assert len(whole) == 6
+        assert_allclose(torch.cat(halves), whole, atol=1e-5)
