@@ -25,7 +25,9 @@ class SelfDistillation(MethodSpec):
     teacher_temperature_warmup: Share = Field(0.3, description="share of the training over which it moves from start to end (30 of 100 epochs)")
     centering: Literal["center", "sinkhorn"] = Field("center", description="center takes a running mean off the teacher's output, sinkhorn balances it")
     center_momentum: Share = Field(0.9, description="of that running mean")
-    momentum: Share = Field(0.996, description="of the teacher at the start; moves to its end by a cosine")
+    momentum: Share = Field(
+        0.996, description="of the teacher at the start; moves to its end by a cosine. A short training needs a lower one, or its teacher stands still"
+    )
     momentum_end: Share = Field(1.0, description="of the teacher at the end; equal to momentum keeps it constant")
     freeze_last_layer: Share = Field(0.01, description="share of the training with a frozen last layer (1 of 100 epochs)")
     views: Annotated[Views, AfterValidator(two_or_more)] = Field(Views(preset="dino"), description=CROPS)
