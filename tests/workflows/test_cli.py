@@ -24,7 +24,7 @@ stages:
     kind: pretrain
     dataset: clean
     method: simclr
-    encoder: {name: resnet18, image_size: 16}
+    encoder: {name: resnet18, image_size: 16, stem: half}
     train: {epochs: 2, batch_size: 4}
 """
 
@@ -43,6 +43,17 @@ def test_validate_accepts_a_good_file(workspace: Path) -> None:
     done = sslflow("validate", "shapes.yaml", cwd=workspace)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "shapes.yaml: valid, 3 stages: raw -> clean -> teacher\n"
+
+
+def test_validate_and_plan_warn_of_what_is_unlikely_to_work_and_accept_it(workspace: Path) -> None:
+    (workspace / "shapes.yaml").write_text(PIPELINE.replace(", stem: half", ""))
+    warning = "shapes.yaml:9:5 stages.teacher.encoder: an ImageNet stem leaves 1x1 positions of 16 px"
+    for command in ("validate", "plan"):
+        done = sslflow(command, "shapes.yaml", cwd=workspace)
+        assert done.returncode == 0
+        assert done.stderr.startswith(f"warning: {warning}")
+        document = json.loads(sslflow(command, "shapes.yaml", "--json", cwd=workspace).stdout)
+        assert [(w["line"], w["path"]) for w in document["warnings"]] == [(9, "stages.teacher.encoder")]
 
 
 def test_validate_shows_every_fault_of_every_file_and_no_traceback(workspace: Path) -> None:
@@ -81,7 +92,7 @@ def test_plan_says_what_runs_and_why_with_its_size(workspace: Path) -> None:
     raw, clean, teacher = plan["stages"]
     assert (raw["status"], raw["reason"]) == ("run", "not made yet")
     assert (clean["status"], clean["parents"]) == ("waits", ["raw"])
-    assert teacher["parameters"] == "11,176,512"
+    assert teacher["parameters"] == "11,168,832"
 
 
 def test_plan_for_a_person_is_a_table(workspace: Path) -> None:
