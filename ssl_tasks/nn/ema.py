@@ -46,8 +46,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, student: nn.Module, momentum: float) -> None:
         """Move to momentum * teacher + (1 - momentum) * student."""
-        for mine, theirs in zip(self.network.parameters(), student.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - momentum)
+        mine, theirs = tuple(self.network.parameters()), tuple(student.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - momentum)  # on CUDA a few kernels, where one tensor at a time is hundreds
         source = dict(student.named_buffers())
         for name, copied in self.network.named_buffers():
             copied.copy_(source[name])

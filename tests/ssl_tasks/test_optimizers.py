@@ -130,12 +130,18 @@ def test_lars_is_its_formula_over_several_steps_at_changing_rates() -> None:
             np.testing.assert_allclose(p.detach().numpy(), weights[name], rtol=1e-12, atol=1e-12)
 
 
-def test_a_layer_without_a_gradient_is_left_alone_by_lars() -> None:
+@pytest.mark.parametrize("config", [AdamW(), SGD(), LARS()], ids=lambda config: config.kind)
+def test_a_layer_may_be_held_still_at_first(config: Optimizer) -> None:
+    """As DINO's last layer is."""
     module = network()
-    before = module[0].weight.detach().clone()
-    module[3].weight.grad = torch.ones_like(module[3].weight)
-    built(LARS(), module).step()
-    assert torch.equal(module[0].weight, before)
+    first, last = module[0].get_parameter("weight"), module[3].get_parameter("weight")
+    optimizer, before = built(config, module), last.detach().clone()
+    first.grad = torch.ones_like(first)
+    optimizer.step()
+    assert torch.equal(last, before)
+    last.grad = torch.ones_like(last)
+    optimizer.step()
+    assert not torch.equal(last, before)
 
 
 def test_layer_decay_takes_its_factor_from_each_block_to_the_one_below() -> None:

@@ -1,11 +1,15 @@
 """The training loop: what it sees, what it says, and that several ranks equal one process."""
 
+import math
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_training import CONV, DINO, SIMCLR, TRAIN, VIT, Brightness, Recorder, make, ranks, stripes, train, weights
+from torch import Tensor
 
 from schemas import methods as configs
 from schemas.encoders import Encoder
@@ -13,6 +17,7 @@ from schemas.errors import UserError
 from schemas.training import SGD, AdamW, Train
 from ssl_tasks import distributed
 from ssl_tasks.data.loader import Batches, seed_of
+from ssl_tasks.method import Terms
 from ssl_tasks.monitors import Look
 from ssl_tasks.train import fit
 
@@ -109,6 +114,58 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
         moved.append((method.layer.weight - 1).norm().item())
     assert moved[0] > 1
     assert moved[1] <= 0.01
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01])
+def test_the_norm_of_the_gradient_is_recorded_as_it_was_before_clipping(tmp_path: Path, clip: float) -> None:
+    method, tracker = Brightness(), Recorder()
+    images = stripes(8)[0]
+    x = torch.from_numpy(images).float().flatten(1) / 255
+    error = method.layer(x) - 1
+    gradient = torch.cat([(2 * error * x).mean(dim=0), (2 * error).mean(dim=0)])
+    fit(method, images, Train(epochs=1, batch_size=8, clip=clip), seed=0, workdir=tmp_path, tracker=tracker)
+    assert tracker.points[0][1]["train/gradient_norm"] == pytest.approx(gradient.norm().item(), rel=1e-5)
+
+
+def test_the_peak_of_the_learning_rate_is_told_as_it_is_used(tmp_path: Path) -> None:
+    """Of the batch that the steps see, which may be smaller than the one that was asked for."""
+    tracker = Recorder()
+    settings = Train(epochs=4, batch_size=64, scale_rate="linear", reference_batch=16, warmup=0.0, schedule="constant", optimizer=SGD(learning_rate=0.001))
+    fit(Brightness(), stripes(32)[0], settings, seed=0, workdir=tmp_path, tracker=tracker)
+    assert tracker.facts["peak_learning_rate"] == pytest.approx(0.002)
+    assert [values["train/learning_rate"] for _, values in tracker.points] == pytest.approx([0.002] * 4)
+
+
+def test_weight_decay_moves_during_the_training(tmp_path: Path) -> None:
+    """The gradient is nothing here, so that only decay moves the weights: by 1 - rate * decay a step."""
+
+    class Idle(Brightness):
+        def forward(self, views: list[Tensor], progress: float) -> Terms:
+            return {"nothing": 0 * super().forward(views, progress)["pull"]}
+
+    method = Idle()
+    before = method.layer.weight.detach().clone()
+    optimizer = SGD(learning_rate=0.5, weight_decay=0.1, momentum=0.0)
+    settings = Train(epochs=2, batch_size=8, warmup=0.0, schedule="constant", optimizer=optimizer, weight_decay_end=0.3)
+    fit(method, stripes(8)[0], settings, seed=0, workdir=tmp_path, tracker=Recorder())
+    first, second = (0.2 - 0.1 * math.cos(math.pi * progress) for progress in (0.25, 0.75))
+    torch.testing.assert_close(method.layer.weight.detach(), before * (1 - 0.5 * first) * (1 - 0.5 * second))
+
+
+def test_the_time_that_steps_wait_for_images_is_told(tmp_path: Path) -> None:
+    class Slow(np.ndarray):
+        def __getitem__(self, rows: Any) -> Any:
+            time.sleep(0.02)
+            return np.asarray(super().__getitem__(rows))
+
+    tracker = Recorder()
+    learner = fit(Brightness(), stripes(8)[0].view(Slow), Train(epochs=2, batch_size=4), seed=0, workdir=tmp_path, tracker=tracker)
+    waited = [values["train/data_seconds"] for _, values in tracker.points]
+    assert len(waited) == 4
+    assert min(waited) >= 0.02
+    assert learner.summary(4)["data_seconds"] == pytest.approx(sum(waited), abs=0.002)
+    assert 0.08 <= learner.waited <= learner.seconds
+    assert not any("train/data_seconds" in point for point in learner.curve)  # the curve is the same whenever it is made again
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
