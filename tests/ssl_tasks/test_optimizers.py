@@ -106,7 +106,7 @@ def test_lars_is_its_formula_over_several_steps_at_changing_rates() -> None:
     """https://arxiv.org/abs/1708.03888, algorithm 1, with the denominator and the place of the rate as the class says."""
     torch.manual_seed(0)
     module = network().double()
-    nn.init.zeros_(module[3].weight)  # a layer of no length steps as in SGD
+    nn.init.zeros_(module[3].get_parameter("weight"))  # a layer of no length steps as in SGD
     config = LARS(learning_rate=0.5, weight_decay=0.01, momentum=0.9, trust=0.02, bias_rate=0.1)
     optimizer = built(config, module)
     weights = {name: p.detach().numpy().copy() for name, p in module.named_parameters()}
