@@ -8,27 +8,31 @@ from typing import Any
 from schemas.errors import InvalidPipeline, Problem, did_you_mean
 from schemas.locate import Node, Place, join, located, plain
 from schemas.pipeline import Pipeline
-from schemas.shapes import find
+from schemas.shapes import branches, find, inner, is_spec, kind_of, kinds
+from schemas.spec import Spec
 from schemas.strict_yaml import MAX_DEPTH, parse
 
 SET = Path("--set")
 _INDEX = re.compile(r"[0-9]{1,6}")
 
 
-def overlay(base: Node, above: Node) -> Node:
-    """`base` changed by `above`: mappings merge, null removes a key, anything else replaces.
+def overlay(base: Node, above: Node, annotation: Any = Pipeline) -> Node:
+    """`base`, of type `annotation`, changed by `above`: mappings merge, null removes a key, anything else replaces.
 
-    A mapping of another `kind` replaces the whole mapping below it. A mapping over the bare kind `x` merges with `{kind: x}`.
+    A mapping of another `kind` replaces the whole mapping below it. A mapping over a bare string merges with what this stands for:
+    `{kind: x}`, or what the model says (`Spec.bare`).
     """
     if not isinstance(above.value, dict):
         return above
+    annotation = kinds(annotation).get(kind_of(above) or kind_of(base), annotation)
     if isinstance(base.value, list) and above.value and all(_INDEX.fullmatch(i) and int(i) < len(base.value) for i in above.value):
         items = list(base.value)
         for index, node in above.value.items():
-            items[int(index)] = overlay(items[int(index)], node)
+            items[int(index)] = overlay(items[int(index)], node, inner(annotation, int(index)))
         return replace(base, value=items)
-    if isinstance(base.value, str) and "kind" not in above.value:
-        base = replace(base, value={"kind": replace(base, path=join(base.path, "kind"), key=base.name_place)})
+    bare = next((branch.bare for branch in branches(annotation) if is_spec(branch)), Spec.bare)
+    if isinstance(base.value, str) and bare not in above.value:
+        base = replace(base, value={bare: replace(base, path=join(base.path, bare), key=base.name_place)})
     if not isinstance(base.value, dict) or _other_kind(base, above):
         return above
     merged = dict(base.value)
@@ -36,7 +40,7 @@ def overlay(base: Node, above: Node) -> Node:
         if key in merged and node.value is None:
             del merged[key]
         else:
-            merged[key] = overlay(merged[key], node) if key in merged else node
+            merged[key] = overlay(merged[key], node, inner(annotation, key)) if key in merged else node
     # What lacks a key that was removed is at fault where it was removed.
     return replace(base if base.value.keys() <= merged.keys() else above, value=merged)
 
@@ -59,7 +63,7 @@ def set_at(base: Node, parts: list[str], value: Node, prefix: str, annotation: A
         if found.rest and found.default and "kind" not in entries:
             entries["kind"] = Node(found.default, place, join(path, "kind"), place)
         value = Node(entries, place, path)
-    return overlay(base, value)
+    return overlay(base, value, annotation)
 
 
 def override(root: Node, assignment: str, problems: list[Problem]) -> Node:

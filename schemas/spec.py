@@ -36,6 +36,8 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
     paper: ClassVar[str] = ""
+    bare: ClassVar[str] = "kind"
+    """The key that a bare string in place of the mapping is the value of."""
 
 
 class Unfit(ValueError):

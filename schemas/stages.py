@@ -62,13 +62,14 @@ class Curate(StageBase):
 class InitFrom(Spec):
     """Trained weights that an encoder starts from: a stage's, which a bare name stands for, or a file's."""
 
+    bare = "stage"
     stage: CheckpointRef | None = Field(None, description="the stage, or the output of one, whose encoder it starts from")
     file: str | None = Field(None, description=f"{', '.join(WEIGHT_FILES)}: a timm state dict or a DINOv2-format checkpoint, relative to the workspace")
 
     @model_validator(mode="before")
     @classmethod
     def _bare_name(cls, written: Any) -> Any:
-        return {"stage": written} if isinstance(written, str) else written
+        return {cls.bare: written} if isinstance(written, str) else written
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Views(Spec):
     Defaults are SimCLR's on ImageNet (https://arxiv.org/abs/2002.05709, appendix A).
     """
 
+    bare = "preset"
     preset: Preset | None = Field(
         None, exclude=True, description="settings named after the paper that they are from: they replace the method's, what is written besides replaces them"
     )
@@ -56,7 +57,7 @@ class Views(Spec):
     @classmethod
     def spelled_out(cls, written: Any) -> Any:
         """A preset's values under what is written besides: its name is not kept, so that equal values make equal artifacts."""
-        mapping = {"preset": written} if isinstance(written, str) else written
+        mapping = {cls.bare: written} if isinstance(written, str) else written
         if not isinstance(mapping, dict) or not isinstance(mapping.get("preset"), str) or mapping["preset"] not in PRESETS:
             return mapping
         return {**PRESETS[mapping["preset"]], **{name: value for name, value in mapping.items() if name != "preset"}}

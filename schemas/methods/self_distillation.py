@@ -26,7 +26,8 @@ class SelfDistillation(MethodSpec):
     centering: Literal["center", "sinkhorn"] = Field("center", description="center takes a running mean off the teacher's output, sinkhorn balances it")
     center_momentum: Share = Field(0.9, description="of that running mean")
     momentum: Share = Field(
-        0.996, description="of the teacher at the start; moves to its end by a cosine. A short training needs a lower one, or its teacher stands still"
+        0.996,
+        description="of the teacher at the start; moves to its end by a cosine. It averages over 1 / (1 - momentum) steps: a short training needs a lower one",
     )
     momentum_end: Share = Field(1.0, description="of the teacher at the end; equal to momentum keeps it constant")
     freeze_last_layer: Share = Field(0.01, description="share of the training with a frozen last layer (1 of 100 epochs)")

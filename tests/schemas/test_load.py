@@ -14,7 +14,7 @@ from schemas.load import load, loads
 from schemas.methods import DINO, SimCLR
 from schemas.pipeline import Pipeline
 from schemas.sources import Digits
-from schemas.stages import Curate, Distill, Evaluate, Ingest, Pretrain
+from schemas.stages import Curate, Distill, Evaluate, Ingest, InitFrom, Pretrain
 from schemas.training import SGD, AdamW
 
 BASE = """\
@@ -139,6 +139,32 @@ def test_an_override_changes_one_value(assignment: str, path: str, value: object
     assert found == value
 
 
+OF_PRESET = BASE.replace("method: simclr", "method: {kind: dino, views: byol}")
+FLIPPED = DINO.model_validate({"views": {"preset": "byol", "flip": 0}})
+
+
+def test_an_override_changes_one_value_of_a_preset() -> None:
+    assert teacher(loads(OF_PRESET, overrides=["stages.teacher.method.views.flip=0"])).method == FLIPPED != DINO()
+    other = DINO.model_validate({"views": "swav"})
+    assert teacher(loads(OF_PRESET, overrides=["stages.teacher.method.views.preset=swav"])).method == other
+    swept = loads(OF_PRESET.replace("    train:", "    matrix: {method.views.flip: [0]}\n    train:"))
+    assert teacher(swept, "teacher[flip=0]").method == FLIPPED
+
+
+def test_a_fault_in_a_changed_preset_is_told_where_it_is_written() -> None:
+    told = "--set stages.teacher.method.views.flip: must be at most 1.0, not the number 7"
+    assert fault(OF_PRESET, "stages.teacher.method.views.flip=7") == told
+    misspelt = fault(OF_PRESET.replace("byol", "bjol"), "stages.teacher.method.views.flip=0")
+    assert misspelt.startswith("x.yaml:10:33 stages.teacher.method.views.preset: must be one of ")
+    assert misspelt.endswith("not the text 'bjol'; did you mean 'byol'?")
+
+
+def test_an_override_of_a_bare_stage_to_start_from_is_an_override_of_its_name() -> None:
+    text = BASE + "  next: {kind: pretrain, dataset: raw, method: simclr, encoder: {name: resnet18}, init_from: raw}\n"
+    start = teacher(loads(text, overrides=["stages.next.init_from.stage=teacher"]), "next").init_from
+    assert start == InitFrom(stage="teacher")
+
+
 def test_an_override_reaches_items_of_a_list() -> None:
     clean = loads(BASE, overrides=["stages.clean.steps.1.keep=600"]).stages["clean"]
     assert isinstance(clean, Curate)
@@ -200,6 +226,11 @@ stages:
     clean = pipeline.stages["clean"]
     assert isinstance(clean, Curate)
     assert [step.kind for step in clean.steps] == ["integrity"]
+
+
+def test_a_file_changes_one_value_of_a_preset(tmp_path: Path) -> None:
+    child = "extends: base.yaml\nstages: {teacher: {method: {views: {flip: 0}}}}"
+    assert teacher(load(write(tmp_path, child=child, base=OF_PRESET))).method == FLIPPED
 
 
 def test_null_removes_a_key_and_another_kind_replaces_a_mapping(tmp_path: Path) -> None:
