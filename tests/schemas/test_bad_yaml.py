@@ -8,6 +8,10 @@ import pytest
 
 from schemas.errors import InvalidPipeline
 from schemas.load import loads
+from schemas.methods import Method
+from schemas.shapes import kinds
+
+METHODS = ", ".join(kinds(Method))
 
 GOOD = """\
 name: digits
@@ -57,7 +61,7 @@ CASES: list[tuple[str, str, str]] = [
     # keys
     ("prototypes", "prototypse", "13:26 stages.teacher.method.prototypse: unknown key; did you mean 'prototypes'?"),
     ("seed: 7", "sed: 7", "2:1 sed: unknown key; did you mean 'seed'?"),
-    ("{timeout: 2h}", "{zzz: 2h}", "16:17 stages.teacher.resources.zzz: unknown key; there may be: pool, devices, nodes, timeout, retries, retry_delay"),
+    ("{timeout: 2h}", "{zzz: 2h}", "16:17 stages.teacher.resources.zzz: unknown key; there may be: pool, devices, nodes, timeout, retries, retry_delay, store"),
     (
         "keep: 1200",
         "keeep: 1",
@@ -70,7 +74,7 @@ CASES: list[tuple[str, str, str]] = [
     ("  report:", "  teacher:", "25:3 stages.teacher: duplicate key; it stands first on line 10"),
     # kinds
     ("kind: ingest", "kind: ingst", "5:15 stages.raw.kind: unknown kind 'ingst'; did you mean 'ingest'? kinds: ingest, curate, pretrain, distill, evaluate"),
-    ("kind: dino", "kind: moco", "13:20 stages.teacher.method.kind: unknown kind 'moco'; kinds: simclr, vicreg, dino"),
+    ("kind: dino", "kind: moco", f"13:20 stages.teacher.method.kind: unknown kind 'moco'; did you mean 'moco_v3'? kinds: {METHODS}"),
     ("source: digits", "source: digit", "5:31 stages.raw.source: unknown kind 'digit'; did you mean 'digits'? kinds: digits, folder, torchvision, scenes"),
     (
         "[integrity,",
@@ -78,8 +82,8 @@ CASES: list[tuple[str, str, str]] = [
         "9:13 stages.clean.steps.0: unknown kind 'integrty'; did you mean 'integrity'? kinds: integrity, exact_duplicates, deduplicate, balance",
     ),
     ("method: feature", "method: featur", "21:13 stages.students.method: unknown kind 'featur'; did you mean 'feature'? kinds: feature"),
-    ("{kind: dino, prototypes: 512, teacher_temperature: 0.05}", "{temperature: 1}", "13:5 stages.teacher.method: missing 'kind'; kinds: simclr, vicreg, dino"),
-    ("kind: dino", "kind: 5", "13:20 stages.teacher.method.kind: 'kind' must be text, not the number 5; kinds: simclr, vicreg, dino"),
+    ("{kind: dino, prototypes: 512, teacher_temperature: 0.05}", "{temperature: 1}", f"13:5 stages.teacher.method: missing 'kind'; kinds: {METHODS}"),
+    ("kind: dino", "kind: 5", f"13:20 stages.teacher.method.kind: 'kind' must be text, not the number 5; kinds: {METHODS}"),
     # types and ranges
     ("batch_size: 256", "batch_size: many", "15:53 stages.teacher.train.batch_size: must be a whole number, not the text 'many'"),
     ("batch_size: 256", "batch_size: 2.5", "15:53 stages.teacher.train.batch_size: must be a whole number, not the number 2.5"),
