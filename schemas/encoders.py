@@ -42,6 +42,8 @@ class Encoder(Spec):
     def _fits(self) -> Self:
         if self.patch and self.image_size % self.patch:
             raise Unfit(f"image_size {self.image_size} is not a multiple of patch size {self.patch}", "image_size", "patch_size", "name")
+        if self.options.get("patch_drop_rate"):
+            raise Unfit("patch_drop_rate is not for here: methods mask and drop patches themselves; leave it out", "options.patch_drop_rate")
         if self.width and self.heads and self.width % self.heads:
             raise Unfit(f"width {self.width} is not a multiple of heads {self.heads}", "width", "heads")
         return self

@@ -10,7 +10,7 @@ from schemas.curation import Step
 from schemas.distillers import Distiller
 from schemas.encoders import Encoder
 from schemas.evaluations import Protocol
-from schemas.methods import Method
+from schemas.methods import DINOv3, Method
 from schemas.resources import Resources
 from schemas.sources import Source
 from schemas.spec import Kinded, Spec, Unfit
@@ -113,6 +113,8 @@ class Pretrain(StageBase):
     @model_validator(mode="after")
     def _encoder_fits(self) -> Self:
         _check_crops(self.method.views, self.encoder)
+        if isinstance(self.method, DINOv3) and self.method.gram_size:
+            _check_patches("the Gram teacher's crop", self.method.gram_size, self.encoder, "method.gram_size")
         if self.method.masks_patches and not self.encoder.is_vit:
             raise Unfit(f"{self.method.kind} masks patches, and '{self.encoder.name}' has none: take a ViT, such as vit_small_patch16_224", "encoder.name")
         return self
@@ -147,10 +149,13 @@ def _check_crops(views: Views, encoder: Encoder) -> None:
     local = views.local_side(encoder.image_size) if views.local_count else 0
     if local > encoder.image_size:
         raise Unfit(f"a local crop of {local} px is larger than the encoder's image_size {encoder.image_size}", "method.views.local_size", "method")
-    if encoder.patch and local % encoder.patch:
-        near = max(1, round(local / encoder.patch)) * encoder.patch
-        message = f"a local crop of {local} px is not a multiple of patch size {encoder.patch}: set method.views.local_size, such as to {near}"
-        raise Unfit(message, "method.views.local_size", "method")
+    _check_patches("a local crop", local, encoder, "method.views.local_size")
+
+
+def _check_patches(crop: str, size: int, encoder: Encoder, key: str) -> None:
+    if encoder.patch and size % encoder.patch:
+        near = max(1, round(size / encoder.patch)) * encoder.patch
+        raise Unfit(f"{crop} of {size} px is not a multiple of patch size {encoder.patch}: set {key}, such as to {near}", key, "method")
 
 
 class Comparison(Spec):

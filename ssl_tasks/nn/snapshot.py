@@ -35,7 +35,7 @@ class Snapshot(nn.Module):
 
         A progress that falls back is that of another training, which begins anew.
         """
-        before, taken = self._known or (float(self.progress), bool(self.taken))  # read once: that waits for the device
+        before, taken = self._read()
         due = any((before if before <= progress else -1.0) < share <= progress for share in self.shares)
         if due or (needed and not taken):
             self.teacher.follow(network, 0.0)
@@ -43,6 +43,15 @@ class Snapshot(nn.Module):
         self._known = progress, taken
         self.progress.fill_(progress)
         self.taken.fill_(taken)
+
+    def newest(self, network: nn.Module) -> nn.Module:
+        """The copy, or as long as none was taken the network itself, which the next step copies if it is needed."""
+        return self.teacher.network if self._read()[1] else network
+
+    def _read(self) -> tuple[float, bool]:
+        """Progress, and whether a copy was taken; read once, since that waits for the device."""
+        self._known = self._known or (float(self.progress), bool(self.taken))
+        return self._known
 
 
 def _forget(snapshot: nn.Module, _: object) -> None:

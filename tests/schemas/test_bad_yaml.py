@@ -137,6 +137,16 @@ CASES: list[tuple[str, str, str]] = [
         "13:79 stages.teacher.method.views.local_size: a local crop of 15 px is not a multiple of patch size 4: set method.views.local_size, such as to 16",
     ),
     (
+        "{kind: dino, prototypes: 512, teacher_temperature: 0.05}",
+        "{kind: dinov3, gram_size: 62, views: {local_size: 16}}",
+        "13:39 stages.teacher.method.gram_size: the Gram teacher's crop of 62 px is not a multiple of patch size 4: set method.gram_size, such as to 64",
+    ),
+    (
+        "image_size: 32, patch_size: 4}\n    train",
+        "image_size: 32, patch_size: 4, options: {patch_drop_rate: 0.5}}\n    train",
+        "14:101 stages.teacher.encoder.options.patch_drop_rate: patch_drop_rate is not for here: methods mask and drop patches themselves; leave it out",
+    ),
+    (
         "teacher_temperature: 0.05",
         "views: dinno",
         "13:50 stages.teacher.method.views: must be one of simclr, simclr_cifar, moco_v1, moco_v2, byol, barlow_twins, swav, dino, dinov2, dinov3, mae, "

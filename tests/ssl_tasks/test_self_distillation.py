@@ -568,6 +568,23 @@ def test_a_phase_that_needs_a_gram_teacher_and_got_none_takes_the_teacher() -> N
     assert holds(second) == 7.0
 
 
+def test_anchoring_from_the_first_step_on_without_a_gram_teacher_of_an_earlier_phase_begins_with_the_teacher() -> None:
+    first, second = made("dinov3", momentum=0.5, gram=0.0, gram_snapshots=()), made("dinov3", gram_start=0.0, gram_snapshots=())
+    for progress in (0.2, 0.6):
+        step(first, progress, rate=0.05)
+    second.load_state_dict(first.state_dict())
+    views = views_of(second)
+    student, crops = second.pair(views, 0.0).student.patches, torch.cat(views[:2])
+    random, teacher = (network.tokens(crops).patches for network in (second.gram.teacher.network, second.pair.teacher_encoder.network))
+    assert not torch.allclose(gram(student, random), gram(student, teacher), rtol=1e-3)
+    assert_allclose(terms_of(second, views, 0.0)["gram"].item(), 2 * gram(student, teacher).item(), rtol=1e-5)
+    step(second, 0.0, rate=0.05)
+    kept = parameters(second.gram.teacher)
+    assert torch.equal(kept, parameters(second.pair.teacher_encoder))
+    step(second, 0.1, rate=0.05)
+    assert torch.equal(parameters(second.gram.teacher), kept)
+
+
 def test_the_gram_teachers_crops_are_larger_and_undistorted_ones_of_the_same_boxes() -> None:
     """A bright dot on black is at the same place of both, whatever happened to the colours of the student's crop."""
     views = Views(preset="dinov3", local_count=2, flip=0.5, scale=(0.5, 1.0), noise=0.02)

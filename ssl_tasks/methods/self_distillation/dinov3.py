@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from schemas.errors import UserError
 from schemas.methods import DINOv3 as DINOv3Config
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import augment
@@ -52,8 +51,6 @@ class DINOv3(Method):
         patch_head = PrototypeHead(encoder.width, config.patch_hidden, config.patch_bottleneck, config.patch_prototypes, length="free")
         self.pair = PatchDistillation(config, encoder, crop_head, patch_head)
         self.gram = Snapshot(self.exported(), config.gram_snapshots)
-        if config.gram_size and config.gram_size % (encoder.config.patch or 1):
-            raise UserError(f"method.gram_size {config.gram_size} is not a multiple of the encoder's patch size {encoder.config.patch}")
 
     def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
         """As DINOv2's; behind them the Gram teacher's crops where they have a size of their own."""
@@ -97,7 +94,7 @@ class DINOv3(Method):
     @torch.no_grad()
     def _gram_targets(self, views: list[Tensor]) -> Tensor:
         """The Gram teacher's patches of the global crops, (global crops * B, N, width), on the student's grid."""
-        count, network = self.config.views.count, cast(TimmEncoder, self.gram.teacher.network)
+        count, network = self.config.views.count, cast(TimmEncoder, self.gram.newest(self.exported()))
         crops = views[-count:] if self.config.gram_size else views[:count]
         patches = network.tokens(torch.cat(crops)).patches
         own, wanted = (network.grid(crop.shape[-1]) for crop in (crops[0], views[0]))
