@@ -10,7 +10,8 @@ from PIL import Image
 from schemas.artifacts import Checkpoint, read
 from schemas.curation import Encoded, Pixels
 from schemas.job import Job
-from ssl_tasks.data.store import open_store, parallel, read_listed, side_for
+from ssl_tasks.data.files import open_images
+from ssl_tasks.data.store import parallel, read_listed, side_for
 
 
 class Embeddings:
@@ -59,7 +60,8 @@ def encoded(table: pa.Table, config: Encoded, job: Job) -> NDArray[np.float32]:
     assert isinstance(checkpoint, Checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = checkpoint.encoder
-    images = open_store(table, job.workspace, side_for(table, encoder.image_size), encoder.channels, job.cache)
+    side = side_for(table, encoder.image_size)
+    images = open_images(table, job.workspace, side, encoder.channels, job.cache, job.stage.resources.store)
     return features(load_encoder(checkpoint, device), images, checkpoint.mean, checkpoint.std, device=device)
 
 

@@ -14,7 +14,8 @@ from schemas.stages import Evaluate
 from ssl_tasks.artifacts import draft, seal
 from ssl_tasks.checkpoints import load_encoder
 from ssl_tasks.data import manifest
-from ssl_tasks.data.store import open_store, side_for
+from ssl_tasks.data.files import Files, open_images
+from ssl_tasks.data.store import side_for
 from ssl_tasks.evaluate import baselines, results
 from ssl_tasks.evaluate.few_shot import few_shot
 from ssl_tasks.evaluate.knn import knn
@@ -137,7 +138,7 @@ class _Bench:
         if role == "pixels":
             smallest = min((m.encoder for m in self.models.values()), key=lambda e: e.image_size)
             side = side_for(self.parts.table, smallest.image_size)
-            return baselines.pixels(self.parts, self.job.workspace, side, smallest.channels, self.job.cache), 0
+            return baselines.pixels(self._images(min(side, baselines.LARGEST), smallest.channels)), 0
         if role == "random":
             model = self.models[name.removeprefix("random init (").removesuffix(")")]
             return self._encode(baselines.untrained(model.encoder, self.stage.seed), model)
@@ -145,5 +146,8 @@ class _Bench:
 
     def _encode(self, encoder: TimmEncoder, model: Checkpoint) -> tuple[NDArray[np.float32], int]:
         side = side_for(self.parts.table, model.encoder.image_size)
-        images = open_store(self.parts.table, self.job.workspace, side, model.encoder.channels, self.job.cache)
+        images = self._images(side, model.encoder.channels)
         return features(encoder, images, model.mean, model.std, device=self.device), parameters(encoder)
+
+    def _images(self, side: int, channels: int) -> NDArray[np.uint8] | Files:
+        return open_images(self.parts.table, self.job.workspace, side, channels, self.job.cache, self.stage.resources.store)

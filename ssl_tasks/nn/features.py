@@ -6,13 +6,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ssl_tasks.data.files import Files
 from ssl_tasks.nn.encoder import TimmEncoder
 
 
 @torch.inference_mode()
 def features(
     encoder: TimmEncoder,
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8] | Files,
     mean: list[float],
     std: list[float],
     batch_size: int = 512,
@@ -22,7 +23,7 @@ def features(
 
     Args:
         encoder: fed squares of `encoder.config.image_size`.
-        images: (N, C, S, S), such as a memory-mapped store; read one batch at a time.
+        images: (N, C, S, S), such as a memory-mapped store; taken one batch at a time.
         mean: of each channel, for pixels in [0, 1].
         std: likewise.
 

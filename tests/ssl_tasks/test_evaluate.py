@@ -212,6 +212,13 @@ def test_the_same_evaluation_gives_the_same_numbers(world: tuple[Path, dict[str,
         assert report.metrics[name] == value
 
 
+def test_images_beyond_the_budget_are_decoded_from_their_files_to_the_same_numbers(world: tuple[Path, dict[str, str], Artifact], tmp_path: Path) -> None:
+    inputs = models(tmp_path, datasets(tmp_path)[1])
+    large = evaluation(tmp_path, inputs, resources={"store": 0})
+    assert done(large)[""].metrics == world[2].metrics
+    assert not list(large.cache.glob("*"))
+
+
 def test_progress_and_metrics_are_told_while_it_runs(world: tuple[Path, dict[str, str], Artifact]) -> None:
     workspace, inputs, _ = world
     events = [json.loads(line) for line in (evaluation(workspace, inputs).work / "events.jsonl").read_text().splitlines()]
