@@ -16,7 +16,8 @@ class Teacher(nn.Module):
 
     Args:
         batch_statistics: whether batch norms normalise by the batch at hand instead, like a student's in training, and keep no running
-            statistics. Keys of a queue need it: with running ones MoCo collapsed on digits.
+            statistics. With running ones MoCo collapsed on digits, and BYOL learned nothing on CIFAR-10 (k-NN 29 after 375 steps, 34 with
+            this, 31 untrained).
     """
 
     def __init__(self, student: nn.Module, batch_statistics: bool = False) -> None:

@@ -8,8 +8,6 @@ learns, keeps both from agreeing on a constant.
 Symbols: f, g, q, the encoder, projector and predictor; theta, xi, the online and the target parameters; tau, the target's momentum.
 
 Differs from the paper:
-- The target's batch norms use running statistics, copied from the online network, as EMAN (https://arxiv.org/abs/2101.08482) averages
-  them; the authors' use those of the target's batch.
 - Both views pass a network as one batch, so batch norm sees them together; the authors pass them one after the other.
 - Augmentations are those of `ssl_tasks.data.views`, which see for how they differ.
 - Any optimizer; the paper uses LARS.
@@ -41,7 +39,7 @@ class BYOL(Method):
         self.encoder = encoder
         self.projector = mlp(encoder.dim, config.hidden, config.output)
         self.predictor: nn.Module = mlp(config.output, config.hidden, config.output)
-        self.target_encoder, self.target_projector = Teacher(self.encoder), Teacher(self.projector)
+        self.target_encoder, self.target_projector = Teacher(self.encoder, batch_statistics=True), Teacher(self.projector, batch_statistics=True)
 
     def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
         return augment(self.config.views, images, self.encoder.config.image_size, draw)
