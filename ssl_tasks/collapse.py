@@ -26,8 +26,11 @@ LOW_RANK = 4.0
 """Effective rank of an embedding, and a third of what it began with, below which it has collapsed along most dimensions."""
 FEW_PROTOTYPES = 0.012
 """Share of the prototypes that images choose at or below which the others are dead: 3 of 256."""
+NEAR = 1.0
+"""Divergence in nats of a student from a teacher near uniform, below which it is near uniform too."""
 TRAINED = ("loss", "gradient_norm")
 """What the training loop adds to a look."""
+_SHARPEN = "lower method.teacher_temperature (SwAV: method.epsilon)"
 
 
 @dataclass(frozen=True)
@@ -136,11 +139,12 @@ def _fades(looks: Sequence[Looked]) -> str:
     told = [_told(look) for look in looks]
     gains = [look["signal_gain"] for look in looks]
     falls = all(later < earlier for earlier, later in pairwise(told))
-    if not falls or max(gains) >= 1 or gains[-1] >= 1.5 * gains[0] or looks[-1]["teacher_entropy"] <= 0.9:
+    uniform = looks[-1]["teacher_entropy"] > 0.9 and looks[-1]["teacher_student_kl"] < NEAR  # both, or the gain says nothing
+    if not falls or max(gains) >= 1 or gains[-1] >= 1.5 * gains[0] or not uniform:
         return ""
     return (
         f"the teacher fades to the uniform distribution ({_numbers(looks[-1])}, signal gain {gains[-1]:.2f} where above 1 is needed): "
-        "lower method.teacher_temperature, make method.views milder, or take an encoder whose views of an image are more alike"
+        f"{_SHARPEN}, make method.views milder, or take an encoder whose views of an image are more alike"
     )
 
 
@@ -183,12 +187,16 @@ def _of_teacher(look: Looked) -> tuple[str, str]:
     if look["teacher_entropy"] > 0.9:
         if look.get("signal_gain", 0.0) >= 1:  # so faint a signal may still teach, and it grows
             return "", ""
-        return "uniform", f"the teacher gives every image the uniform distribution ({_numbers(look)}): lower method.teacher_temperature, or train longer"
+        return "uniform", f"the teacher gives every image the uniform distribution ({_numbers(look)}): {_SHARPEN}, or train longer"
     if look["mean_entropy"] < 0.1:
         return "one-hot", (
-            f"the teacher puts every image on one prototype ({_numbers(look)}): lower method.center_momentum or raise method.teacher_temperature"
+            f"the teacher puts every image on one prototype ({_numbers(look)}): "
+            "lower method.center_momentum or raise method.teacher_temperature (SwAV: raise method.iterations or method.epsilon)"
         )
-    return "same", f"the teacher gives every image the same distribution ({_numbers(look)}): lower method.center_momentum or train.optimizer.learning_rate"
+    return "same", (
+        f"the teacher gives every image the same distribution ({_numbers(look)}): "
+        "lower method.center_momentum (SwAV: raise method.iterations) or lower train.optimizer.learning_rate"
+    )
 
 
 def _told(look: Looked) -> float:

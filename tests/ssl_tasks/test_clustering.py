@@ -1,24 +1,30 @@
 """SwAV: Sinkhorn and the swapped prediction against formulas and numbers worked out by hand, and codes, prototypes and queue in training."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from few_steps import few_steps
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from planted import learned, on_points, two_views
 from pydantic import ValidationError
-from small_methods import ENCODERS
+from small_methods import ENCODERS, Case
+from tiny_training import ranks
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from schemas.methods import SwAV as SwAVConfig
 from schemas.views import Views
+from ssl_tasks import distributed
 from ssl_tasks.losses.clustering import cosines, swapped_prediction
 from ssl_tasks.losses.sinkhorn import sinkhorn
+from ssl_tasks.measures import signal_gain
 from ssl_tasks.methods.clustering.swav import SwAV
 from ssl_tasks.nn.encoder import TimmEncoder
 
@@ -169,6 +175,7 @@ def test_losses_compute_in_float32_under_autocast(loss: Callable[[Tensor, Tensor
 VIEWS = Views(preset="swav", local_count=2, local_size=8)
 CONFIG = SwAVConfig(hidden=24, output=12, prototypes=10, queue_start=0.5, freeze_prototypes=0.2, views=VIEWS)
 BATCH = 6
+QUEUED = Case(SwAVConfig(hidden=48, output=32, prototypes=24, queue=16, queue_start=0.0), ENCODERS["convnet"])
 
 
 def made(**changes: Any) -> SwAV:
@@ -317,6 +324,45 @@ def test_a_collapsed_encoder_is_told_by_uniform_codes() -> None:
     assert alive["prototypes_used"] > collapsed["prototypes_used"]
     assert collapsed["teacher_entropy"] > 0.999
     assert collapsed["mean_entropy"] - collapsed["teacher_entropy"] < 1e-6
+
+
+@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0], ids=lambda noise: f"noise {noise}")
+def test_the_gain_is_what_a_turn_of_codes_and_best_prediction_multiplies_the_signal_by(noise: float) -> None:
+    """Near uniform, as `measures.signal_gain` has it for a teacher: predictions are linear here, of least squares."""
+    content = random(30_000, 5)
+    views = [content + noise * torch.randn(30_000, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2)]
+    prototypes = 1e-4 * random(5, 12)
+    log_codes = sinkhorn(views[1] @ prototypes, 0.05, 3).log()
+    turned = 0.1 * torch.linalg.lstsq(views[0], log_codes - log_codes.mean(dim=1, keepdim=True)).solution
+    grown = turned.norm() / (prototypes - prototypes.mean(dim=1, keepdim=True)).norm()
+    assert_allclose(grown, signal_gain(views[0] @ prototypes, views[1] @ prototypes, 0.1, 0.05), rtol=0.03)
+    assert_allclose(grown, 2 / (1 + noise**2), rtol=0.03)
+
+
+def test_what_is_monitored_are_codes_and_how_far_the_softmax_is_from_them() -> None:
+    method, views = made().eval(), crops()
+    first, second = (z.detach() @ method.prototypes.detach().T for z in embedded(method, views)[:2])
+    codes = torch.cat([sinkhorn(crop, 0.05, 3) for crop in (first, second)])
+    seen, softmax = method.monitored(views), (torch.cat([first, second]) / 0.1).softmax(dim=1)
+    divergence = (codes * (codes / softmax).log()).sum(dim=1).mean()
+    assert_allclose([seen["teacher_student_kl"], seen["signal_gain"]], [divergence, signal_gain(first, second, 0.1, 0.05)], rtol=1e-5)
+    assert seen["prototypes_used"] == len(set(softmax.argmax(dim=1).tolist())) / 10
+    assert "signal_gain" not in made(views=Views(count=1, local_count=2, local_size=8)).eval().monitored([views[0], *views[2:]])
+
+
+def share(folder: Path) -> None:
+    """What one of two processes does."""
+    torch.save(few_steps(QUEUED), folder / f"{distributed.rank()}.pt")
+
+
+def test_two_processes_with_a_queue_in_use_train_as_one(tmp_path: Path) -> None:
+    """It is full after the first of three steps, so that it counts in the others."""
+    ranks(2, share, tmp_path, seconds=300)
+    alone, without = few_steps(QUEUED), few_steps(replace(QUEUED, config=QUEUED.config.model_copy(update={"queue": 0})))
+    assert alone["losses"][0] == without["losses"][0]
+    assert all(abs(queued["swav"] - plain["swav"]) > 1e-4 for queued, plain in zip(alone["losses"][1:], without["losses"][1:], strict=True))
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), alone, rtol=1e-8, atol=1e-8)
 
 
 def test_swav_tells_clusters_apart() -> None:

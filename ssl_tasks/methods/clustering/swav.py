@@ -26,7 +26,7 @@ from ssl_tasks.data.views import augment
 from ssl_tasks.distributed import gather, rank
 from ssl_tasks.losses.clustering import cosines, swapped_prediction
 from ssl_tasks.losses.sinkhorn import sinkhorn
-from ssl_tasks.measures import distribution, entropy
+from ssl_tasks.measures import distillation, distribution
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.heads import mlp
@@ -69,16 +69,15 @@ class SwAV(Method):
 
     @torch.no_grad()
     def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
-        """Codes of the sample as the teacher's distributions, see `measures.distribution`, and their KL to the softmax.
+        """Codes of the sample as the teacher's distributions, of temperature epsilon, and the softmax as the student's: `measures.distillation`.
 
         `prototypes_used` is of the softmax: codes are made to use them all.
         """
-        logits = cosines(self._embedded(views[: self.config.views.count]), self.prototypes)
-        codes = torch.cat([sinkhorn(crop, self.config.epsilon, self.config.iterations) for crop in logits.chunk(self.config.views.count)])
-        predicted = torch.log_softmax(logits / self.config.temperature, dim=1)
-        divergence = (-(codes * predicted).sum(dim=1) - entropy(codes)).mean().item()
-        used = distribution(predicted.exp())["prototypes_used"]
-        return {**distribution(codes), "prototypes_used": used, "teacher_student_kl": divergence}
+        count = self.config.views.count
+        logits = cosines(self._embedded(views[:count]), self.prototypes)
+        codes = torch.cat([sinkhorn(crop, self.config.epsilon, self.config.iterations) for crop in logits.chunk(count)])
+        seen = distillation(codes, logits, self.config.temperature, sharpest=self.config.epsilon, views=count)
+        return {**seen, "prototypes_used": distribution(logits.softmax(dim=1))["prototypes_used"]}
 
     def _embedded(self, views: list[Tensor]) -> Tensor:
         """z of all views, one view after the other."""
