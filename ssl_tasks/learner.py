@@ -259,7 +259,7 @@ class Learner:
             synchronised(self.method, self.device)
             return sharding.shard(self.method, self.device, bfloat16=self.device.type == "cuda" and self.config.bfloat16)
         self.method.to(self.device)
-        return self.method if distributed.world_size() == 1 else DistributedDataParallel(synchronised(self.method, self.device))
+        return self.method if distributed.world_size() == 1 else DistributedDataParallel(synchronised(self.method, self.device), broadcast_buffers=False)
 
     def _identity(self) -> str:
         """Of this training: a checkpoint of another config, seed or architecture must not be resumed from; how it fits into memory is free."""

@@ -30,7 +30,7 @@ def few_steps(case: Case, sharded: bool = False, memory: dict[str, Any] | None =
     synchronised(method, CPU)
     model: nn.Module = method
     if distributed.world_size() > 1:
-        model = sharding.shard(method, CPU) if sharded else DistributedDataParallel(method)
+        model = sharding.shard(method, CPU) if sharded else DistributedDataParallel(method, broadcast_buffers=False)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
     losses, gradients = [], dict[str, Tensor]()
     for step in range(STEPS):
