@@ -38,6 +38,10 @@ HEADS = {
 }
 """Sizes of heads, for encoders of 128 and 96 dimensions; the papers' are for 384 to 2,048."""
 VIT = LARGER_VIT.model_copy(update={"width": 64, "heads": 2})
+MILDER: dict[str, dict[str, float]] = {"swav": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
+"""Halved strength of colour, as SimCLR's authors have it on CIFAR-10: with its ImageNet colours SwAV stands at ln K after this budget, its
+views of an image too unlike for its codes to agree."""
+VIT_METHODS = ("ibot", "dinov2", "dinov3", "mae")
 K, TEMPERATURE = 20, 0.07
 BATCH = 64
 MOMENTUM = 0.98
@@ -49,10 +53,13 @@ def config_of(kind: str) -> Any:
     """The method with small heads, and crops for 32 px."""
     member = kinds(configs.Method)[kind]
     changed: dict[str, Any] = {name: value for name, value in HEADS.items() if name in member.model_fields}
+    if kind == "swav":
+        changed["queue"] = 0  # its authors use one only where the batch is much smaller than the prototypes are many
     if "momentum" in member.model_fields and member.model_fields["momentum"].default:
         changed["momentum"] = MOMENTUM
     defaults = member()
-    views: dict[str, Any] = {"blur": 0.0, "scale": (0.2, 1.0)} if not defaults.views.local_count else {"blur": 0.0, "local_count": 2, "local_size": 16}
+    views: dict[str, Any] = {"blur": 0.0, "local_count": 2, "local_size": 16} if defaults.views.local_count else {"blur": 0.0, "scale": (0.2, 1.0)}
+    views |= MILDER.get(kind, {})
     return member.model_validate({**changed, "views": views})
 
 
@@ -98,7 +105,7 @@ def main() -> None:
         result["random"][name] = judged(TimmEncoder(encoder), train, test)
     for seed in options.seeds:
         for kind in options.methods:
-            name = "vit" if kinds(configs.Method)[kind].masks_patches or kind == "dino" else "convnet"
+            name = "vit" if kind in VIT_METHODS else "convnet"
             row = result["methods"].setdefault(kind, {"encoder": name, "seeds": {}})
             if str(seed) not in row["seeds"]:
                 row["seeds"][str(seed)] = run(kind, VIT if name == "vit" else CONVNET, seed, options.epochs, train, test)
