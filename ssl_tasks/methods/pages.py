@@ -79,7 +79,7 @@ def _table(shown: list[str], results: dict[str, Any]) -> Iterator[str]:
         seeds, random = list(row["seeds"].values()), results["random"][row["encoder"]]
         each = ", ".join(f"{seed['knn']:.1f}" for seed in seeds)
         mean, rank = (statistics.mean(seed[name] for seed in seeds) for name in ("knn", "effective_rank"))
-        verdict = row.get("reason", "learns") if mean > random["knn"] + NOISE else row.get("reason", "does not learn at this size")
+        verdict = row.get("reason") or ("learns" if mean > random["knn"] + NOISE else "not told from random init")
         yield f"| `{kind}` | {row['encoder']} | {each} | {mean:.1f} | {random['knn']:.1f} | {rank:.1f} ({random['effective_rank']:.1f}) | {verdict} |"
 
 
