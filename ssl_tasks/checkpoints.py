@@ -191,6 +191,4 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _unwritable(path: Path, error: OSError | RuntimeError) -> UserError:
     reason = getattr(error, "strerror", None) or error
-    return UserError(
-        f"cannot write {path} ({reason}): make room on its disk, or make it writable, and run again; training goes on from its last checkpoint"
-    )
+    return UserError(f"cannot write {path} ({reason}): make room on its disk, or make it writable, and run again; training goes on from its last checkpoint")
