@@ -1,9 +1,8 @@
-"""What the benchmarks share: images of a folder in memory, small encoders, a tracker that says nothing, and the machine."""
+"""What the benchmarks share: images of a folder in memory, small encoders, and the machine."""
 
 import json
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,6 @@ from ssl_tasks.data.folder import listing
 
 CONVNET = Encoder(name="resnetv2_18", image_size=32, stem="half", options={"layers": [1, 1, 1], "channels": [32, 64, 128], "stem_chs": 32})
 VIT = Encoder(name="vit_tiny_patch16_224", image_size=32, patch_size=4, width=96, depth=4, heads=3)
-
-
-class Silent:
-    """A tracker that keeps nothing."""
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        pass
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        pass
-
-    def progress(self, step: int, steps: int, values: Mapping[str, float]) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        pass
 
 
 def decoded(folder: Path, count: int, side: int = 32, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -31,13 +31,14 @@ def measured(row: dict[str, Any]) -> dict[str, float]:
     """Seconds a step and peak of memory of DINO with the settings of a row."""
     import numpy as np
     import torch
-    from common import VIT, Silent
+    from common import VIT
 
     from schemas.methods import DINO
     from schemas.training import Train
     from schemas.views import Views
     from ssl_tasks.methods import build
     from ssl_tasks.nn.encoder import TimmEncoder
+    from ssl_tasks.tracking import Silent
     from ssl_tasks.train import fit
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Silent, decoded, finish, machine
+from common import decoded, finish, machine
 from torch.utils.flop_counter import FlopCounterMode
 
 from schemas import methods as configs
@@ -31,6 +31,7 @@ from ssl_tasks.evaluate.knn import knn
 from ssl_tasks.methods import build
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import features
+from ssl_tasks.tracking import Silent
 from ssl_tasks.train import fit
 
 RESNET18 = Encoder(name="resnet18", image_size=32, stem="cifar")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import CONVNET, Silent, decoded, finish, machine
+from common import CONVNET, decoded, finish, machine
 from common import VIT as LARGER_VIT
 
 from schemas import methods as configs
@@ -29,6 +29,7 @@ from ssl_tasks.measures import effective_rank
 from ssl_tasks.methods import build
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import features
+from ssl_tasks.tracking import Silent
 from ssl_tasks.train import fit
 
 HEADS = {

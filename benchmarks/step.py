@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import CONVNET, VIT, Silent, decoded, finish, machine
+from common import CONVNET, VIT, decoded, finish, machine
 
 BATCH, STEPS, WARMUP = 64, 40, 10
 CONV_METHODS = ("simclr", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg", "swav")
@@ -37,6 +37,7 @@ def ours(kind: str, folder: Path) -> dict[str, Any]:
     from schemas.training import AdamW, Train
     from ssl_tasks.methods import build
     from ssl_tasks.nn.encoder import TimmEncoder
+    from ssl_tasks.tracking import Silent
     from ssl_tasks.train import fit
 
     began = time.perf_counter()

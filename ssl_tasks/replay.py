@@ -8,7 +8,6 @@ first parameter by its gradient. `python -m ssl_tasks.replay FOLDER` does the sa
 import math
 import sys
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +25,7 @@ from ssl_tasks import failures
 from ssl_tasks.failures import Failure
 from ssl_tasks.learner import Learner
 from ssl_tasks.pretrain import pretrain
+from ssl_tasks.tracking import Silent
 from ssl_tasks.weights import few
 
 
@@ -117,22 +117,6 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, Tensor) or bool(value.isfinite().all())
 
 
-class _Silent:
-    """A tracker that says nothing."""
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        pass
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        pass
-
-    def progress(self, step: int, steps: int, values: Mapping[str, float]) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        pass
-
-
 @dataclass(frozen=True)
 class Replay:
     """What became of running a failed step again.
@@ -204,7 +188,7 @@ def replay(folder: Path) -> Replay:
 def _run(job: Job, until: int) -> list[Step]:
     watch = Watch(until)
     with suppress(Reached):
-        pretrain(job, _Silent(), watch)
+        pretrain(job, Silent(), watch)
     return watch.steps
 
 

@@ -26,6 +26,22 @@ class Tracker(Protocol):
         """Say one line to the person who watches."""
 
 
+class Silent:
+    """Keeps nothing, for trainings of which nobody is told."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        pass
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        pass
+
+    def progress(self, step: int, steps: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        pass
+
+
 class JSONLines:
     """Writes each event as a line `{"event": ..., "time": ..., ...}` and flushes it, so that another process can follow."""
 
