@@ -2,9 +2,10 @@
 
     python benchmarks/step.py --data FOLDER --peer-python ENV/bin/python [--methods simclr dino] [--rounds 3] [--out benchmarks/step.json]
 
-ENV is an environment with the peer: `uv venv ENV && uv pip install --python ENV/bin/python lightly==1.6.0 timm`. FOLDER holds JPEG files in
-class folders, such as CIFAR-10's. Same images, encoder, widths of heads, batch, optimizer and sizes of views; the views are each library's
-own transform of that name. Each measurement is a process of its own, ours and the peer's in turns; the median of the rounds counts. Ours
+ENV is an environment with the peers:
+`uv venv ENV && uv pip install --python ENV/bin/python lightly==1.6.0 lightly-train==0.18.0 timm`. FOLDER holds JPEG files in class
+folders, such as CIFAR-10's. Same images, encoder, widths of heads, batch, optimizer and sizes of views; the views are each library's own
+transform of that name. Each measurement is a process of its own, ours and the peer's in turns; the median of the rounds counts. Ours
 decodes the files once, before the first step; what that costs is reported beside, and counted in `ratio_first_epoch`.
 """
 
@@ -25,7 +26,9 @@ CONV_METHODS = ("simclr", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg"
 VIT_METHODS = ("dino", "ibot", "mae")
 SIZES = {"hidden": 512, "output": 128, "prototypes": 1024, "bottleneck": 128, "queue": 4096}
 DECODER = {"width": 64, "depth": 2, "heads": 4}
-PEER = Path(__file__).parent / "peers/lightly_step.py"
+PEERS = Path(__file__).parent / "peers"
+LIGHTLY_TRAIN_METHODS = ("dino",)
+"""What LightlyTrain is asked for too; its SimCLR fails on the ConvNet of three stages, and it has no other of these methods."""
 
 
 def ours(kind: str, folder: Path) -> dict[str, Any]:
@@ -58,8 +61,8 @@ def ours(kind: str, folder: Path) -> dict[str, Any]:
     return {"images_per_second": learner.images_per_second(BATCH), "decoded_per_second": decoding}
 
 
-def theirs(python: Path, kind: str, folder: Path) -> dict[str, Any]:
-    """Train as many steps with the peer, in a process of its own."""
+def theirs(python: Path, script: str, kind: str, folder: Path) -> dict[str, Any]:
+    """Train with a peer, in a process of its own; with lightly as many steps."""
     encoder = VIT if kind in VIT_METHODS else CONVNET
     spec = {
         **SIZES,
@@ -67,7 +70,7 @@ def theirs(python: Path, kind: str, folder: Path) -> dict[str, Any]:
         "encoder": encoder.model_dump(mode="json"),
         "decoder": DECODER,
     }
-    return process([str(python), "-W", "ignore", str(PEER), kind, str(folder), json.dumps(spec)])
+    return process([str(python), "-W", "ignore", str(PEERS / script), kind, str(folder), json.dumps(spec)])
 
 
 def process(command: list[str]) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def main() -> None:
         rounds = []
         for _ in range(options.rounds):
             own = process([sys.executable, __file__, "--data", str(options.data), "--ours", kind])
-            rounds.append((own, theirs(options.peer_python, kind, options.data)))
+            rounds.append((own, theirs(options.peer_python, "lightly_step.py", kind, options.data)))
         own, peer = (statistics.median(r[side]["images_per_second"] for r in rounds) for side in (0, 1))
         decoded_per_second = statistics.median(r[0]["decoded_per_second"] for r in rounds)
         rows[kind] = {
@@ -109,6 +112,8 @@ def main() -> None:
             "ratio_first_epoch": round(1 / (1 / own + 1 / decoded_per_second) / peer, 2),
             "rounds": [[round(r[side]["images_per_second"], 1) for side in (0, 1)] for r in rounds],
         }
+        if kind in LIGHTLY_TRAIN_METHODS:
+            rows[kind]["lightly_train"] = round(theirs(options.peer_python, "lightly_train_step.py", kind, options.data)["images_per_second"], 1)
         print(kind, json.dumps(rows[kind]), file=sys.stderr)
         versions = rounds[0][1]["versions"]
     finish({"batch": BATCH, "steps": STEPS, "peer": versions, "machine": machine(), "images_per_second": rows}, options.out)
