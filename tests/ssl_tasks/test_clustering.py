@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from few_steps import few_steps
+from formulas import Matrix, double, random
 from numpy.testing import assert_allclose
-from numpy.typing import NDArray
 from planted import learned, on_points, two_views
 from pydantic import ValidationError
 from small_methods import ENCODERS, Case
@@ -27,17 +27,6 @@ from ssl_tasks.losses.sinkhorn import sinkhorn
 from ssl_tasks.measures import signal_gain
 from ssl_tasks.methods.clustering.swav import SwAV
 from ssl_tasks.nn.encoder import TimmEncoder
-
-Matrix = NDArray[np.float64]
-
-
-def random(*shape: int) -> Tensor:
-    """Standard normal numbers, the same at each call."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
-
-
-def double(rows: object) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
 
 
 def scores(samples: int, prototypes: int) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from formulas import Matrix, double, random, two
 from numpy.testing import assert_allclose
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from small_methods import ENCODERS
 from test_checkpoints import sealed
@@ -30,22 +30,6 @@ from ssl_tasks.methods.contrastive.simclr import SimCLR
 from ssl_tasks.nn.ema import Teacher
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.queue import Queue
-
-Matrix = NDArray[np.float64]
-
-
-def random(*shape: int) -> Tensor:
-    """Standard normal numbers, the same at each call."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
-
-
-def two(*shape: int) -> tuple[Tensor, Tensor]:
-    first, second = random(2, *shape)
-    return first, second
-
-
-def double(rows: object) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
 
 
 def unit(x: Tensor) -> Matrix:

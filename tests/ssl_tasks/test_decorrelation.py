@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from formulas import Matrix, double
 from numpy.testing import assert_allclose
-from numpy.typing import NDArray
 from planted import centred_rank, learned, on_points, two_views
 from torch import Tensor, nn
 
@@ -18,17 +18,11 @@ from ssl_tasks.losses.decorrelation import NORM_EPSILON, barlow_twins, covarianc
 from ssl_tasks.methods.decorrelation.barlow_twins import BarlowTwins
 from ssl_tasks.methods.decorrelation.vicreg import VICReg
 
-Matrix = NDArray[np.float64]
-
 
 def two(*shape: int) -> tuple[Tensor, Tensor]:
     """Standard normal numbers, the same at each call."""
     first, second = torch.randn(2, *shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
     return first, second
-
-
-def double(rows: object) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
 
 
 # VICReg

@@ -5,29 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from formulas import double, two
 from numpy.testing import assert_allclose
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_tasks.losses.feature import cosine_distance
 from ssl_tasks.losses.self_distillation import center_and_sharpen, dino
-
-Matrix = NDArray[np.float64]
-
-
-def random(*shape: int) -> Tensor:
-    """Standard normal numbers, the same at each call."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
-
-
-def two(*shape: int) -> tuple[Tensor, Tensor]:
-    first, second = random(2, *shape)
-    return first, second
-
-
-def double(rows: object) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
-
 
 # Feature regression
 

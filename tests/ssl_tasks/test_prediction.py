@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from formulas import double
 from numpy.testing import assert_allclose
 from planted import centred_rank, learned, on_points, two_views
 from pydantic import ValidationError
@@ -23,10 +24,6 @@ def two(*shape: int) -> tuple[Tensor, Tensor]:
     """Standard normal numbers, the same at each call."""
     first, second = torch.randn(2, *shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
     return first, second
-
-
-def double(rows: object) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
 
 
 # Losses
