@@ -84,7 +84,7 @@ class Watch:
             module.register_forward_hook(partial(self._see_output, name))
         for name, parameter in method.named_parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(partial(self._see_gradient, name))  # type: ignore[no-untyped-call]
+                parameter.register_post_accumulate_grad_hook(partial(self._see_gradient, name))  # type: ignore[no-untyped-call]  # of torch
         learner.optimizer.register_step_post_hook(lambda *_: self._end(learner))
 
     def _begin(self, number: int) -> None:

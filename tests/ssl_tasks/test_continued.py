@@ -55,7 +55,7 @@ def moments(learner: Learner) -> dict[str, dict[str, bytes]]:
     """The optimizer's state as bytes, by parameter."""
     names = {parameter: name for name, parameter in learner.method.named_parameters()}
     return {
-        names[parameter]: {key: torch.as_tensor(value).numpy().tobytes() for key, value in state.items()}  # type: ignore[index]
+        names[parameter]: {key: torch.as_tensor(value).numpy().tobytes() for key, value in state.items()}  # type: ignore[index]  # an optimizer's state is keyed by parameter
         for parameter, state in learner.optimizer.state.items()
     }
 
