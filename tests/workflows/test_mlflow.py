@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -350,6 +351,24 @@ def test_two_executions_at_once_share_one_database_and_print_nothing(reader: Rea
     assert capfd.readouterr() == ("", "")
     for name in ("left", "right"):
         assert len(reader.history(reader.runs(name)["teacher[seed=0]"], "loss")) == 1000
+
+
+def test_runs_that_name_the_same_new_dataset_at_the_same_moment_both_get_it(reader: Reader, workspace: Path) -> None:
+    uri, together = mlflow_tracker.tracking_uri(workspace), threading.Barrier(2)
+    stores = [mlflow_store.Store(uri, "together", "", name) for name in ("left", "right")]
+
+    def log_inputs(store: mlflow_store.Store, execution: str) -> None:
+        ids: dict[str, str] = {}
+        store.send([{"do": "start", "run": "", "name": execution, "time": 0, "tags": {"sslflow.execution": execution, "sslflow.stage": ""}}], ids)
+        for number in range(20):
+            together.wait(30)
+            data = {"name": "raw", "digest": f"digest-{number}", "source": "data", "context": "training", "tags": {}}
+            assert store.send([{"do": "input", "run": "", **data}], ids) == (1, [])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(log_inputs, stores, ("both-left", "both-right")))
+    for execution in ("both-left", "both-right"):
+        assert len(reader.runs(execution)[""].inputs.dataset_inputs) == 20
 
 
 def test_what_a_killed_process_left_is_sent_and_its_runs_are_closed(reader: Reader, workspace: Path) -> None:

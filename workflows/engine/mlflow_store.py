@@ -2,6 +2,8 @@
 
 import os
 import re
+import time
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ ENVIRONMENT = {
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "BAD_REQUEST", "MALFORMED_REQUEST"}
 _METRICS, _PARAMS = 1000, 100
 """What one `log_batch` takes at most."""
+_TRIES = 5
+"""At making a row that other runs make at the same moment."""
 
 
 def set_environment() -> None:
@@ -97,7 +101,7 @@ class Store:
 
     def _judge(self, error: Any, refused: list[str]) -> None:
         """Tell what the store will never take from what it cannot take now, such as a row that another run makes at this moment."""
-        if error.error_code not in _REFUSALS or "unique constraint" in str(error).lower():
+        if error.error_code not in _REFUSALS or _row_is_there(error):
             raise Unreachable(first_line(error)) from error
         refused.append(first_line(error))
 
@@ -156,7 +160,19 @@ class Store:
 
         data = Dataset(name=operation["name"], digest=operation["digest"], source_type="local", source=operation["source"])
         tags = {"mlflow.data.context": operation["context"], **operation["tags"]}
-        self._client.log_inputs(run, [DatasetInput(data, [InputTag(k, v) for k, v in tags.items()])])
+        self._although_made_by_another(lambda: self._client.log_inputs(run, [DatasetInput(data, [InputTag(k, v) for k, v in tags.items()])]))
+
+    def _although_made_by_another(self, act: Callable[[], object]) -> None:
+        """Do it again where another run made the same row between MLflow's look for it and its own try to make it."""
+        for _ in range(_TRIES - 1):
+            try:
+                act()
+                return
+            except self._refusal as error:
+                if not _row_is_there(error):
+                    raise
+                time.sleep(0.02)
+        act()
 
     def _link(self, run: str, operation: Operation) -> None:
         """Tag a reused stage with the run that made its artifact, where that is still known."""
@@ -182,6 +198,10 @@ class Store:
         if not any(v.tags.get("sslflow.key") == key for v in versions):
             source = f"{self._client.get_run(run).info.artifact_uri}/{operation['folder']}"
             self._client.create_model_version(name, source, run, tags=operation["tags"], await_creation_for=0)
+
+
+def _row_is_there(error: BaseException) -> bool:
+    return "unique constraint" in str(error).lower()
 
 
 def first_line(error: BaseException) -> str:
