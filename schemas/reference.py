@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas import shapes
 from schemas.catalog import GROUPS, meaning, parameters, stated
-from schemas.curation import Embedding
+from schemas.embeddings import Embedding
 from schemas.encoders import Encoder
 from schemas.pipeline import Pipeline, Schedule
 from schemas.resources import Resources

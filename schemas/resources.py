@@ -1,7 +1,7 @@
 """Where a stage runs, how long it may take, and how often it is tried again."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
@@ -22,6 +22,9 @@ class Resources(Spec):
     store: Annotated[float, Field(ge=0)] = Field(
         32.0, description="gigabytes up to which images are decoded once, into one file; beyond, they are decoded from their own files at each step"
     )
+
+    runner: Literal["threads", "dask"] = Field("threads", description="of a curation: what its shards of images are hashed and embedded on")
+    scheduler: str | None = Field(None, description="address of a Dask scheduler, such as tcp://host:8786; a cluster on this host where not given")
 
     @field_validator("timeout")
     @classmethod

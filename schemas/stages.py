@@ -53,6 +53,7 @@ class Curate(StageBase):
     """Decide, step by step, which images of the train split are kept; other splits pass untouched."""
 
     makes: ClassVar[ArtifactType] = "Dataset"
+    contract = 2
     kind: Literal["curate"] = "curate"
     dataset: DatasetRef
     steps: Annotated[list[Step], Field(min_length=1, description="applied in this order")]

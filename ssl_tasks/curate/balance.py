@@ -7,36 +7,31 @@ target is met, flattens their distribution.
 Differs from the paper: one level of clusters where the paper stacks several and re-centres them by resampling.
 """
 
-from collections.abc import Sequence
-
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.curation import Balance
-from ssl_tasks.curate.decisions import Decisions, Removed
+from ssl_tasks.curate.decisions import Decisions
+from ssl_tasks.curate.pool import Pool
 
 ITERATIONS = 25
 
 
-def balance(ids: Sequence[int], embeddings: NDArray[np.float32], config: Balance, seed: int) -> Decisions:
-    """Keep `config.keep` rows, as evenly over the clusters as their sizes allow; within a cluster chance decides.
-
-    Args:
-        embeddings: (N, dim).
-    """
-    clusters = cluster(embeddings, min(config.clusters, len(ids)), seed)
-    notes = [f"all {len(ids)} images kept: there are no more than `keep: {config.keep}`"] if len(ids) <= config.keep else []
-    random = np.random.default_rng(seed)
-    sizes = np.bincount(clusters, minlength=min(config.clusters, len(ids)))
+def balance(pool: Pool, config: Balance) -> Decisions:
+    """Keep `config.keep` rows, as evenly over the clusters as their sizes allow; within a cluster chance decides."""
+    count = len(pool.ids)
+    number = min(config.clusters or 100, count)
+    clusters = cluster(pool.embeddings(config.embedding), number, pool.seed)
+    notes = [f"all {count} images kept: there are no more than `keep: {config.keep}`"] if count <= config.keep else []
+    random = np.random.default_rng(pool.seed)
+    sizes = np.bincount(clusters, minlength=number)
     shares = even_shares(sizes, config.keep, random)
-    chosen = np.zeros(len(ids), bool)
-    for number, share in enumerate(shares):
-        members = np.flatnonzero(clusters == number)
-        chosen[random.permutation(members)[:share]] = True
-    removed = [Removed(ids[int(i)], f"cluster {clusters[i]} is full") for i in np.flatnonzero(~chosen)]
+    removed = np.ones(count, bool)
+    for each, share in enumerate(shares):
+        removed[random.permutation(np.flatnonzero(clusters == each))[:share]] = False
     metrics = {"clusters": int((sizes > 0).sum()), "largest_cluster_before": int(sizes.max()), "largest_cluster_after": int(shares.max())}
-    return Decisions(removed, clusters, metrics, notes)
+    return Decisions(removed, "its cluster is full", facts={"cluster": clusters}, metrics=metrics, notes=notes)
 
 
 def even_shares(sizes: NDArray[np.int64], keep: int, random: np.random.Generator) -> NDArray[np.int64]:

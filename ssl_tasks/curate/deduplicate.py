@@ -8,8 +8,6 @@ Differs from the paper: the search is exact where theirs is approximate; the emb
 detector's; of a component the largest image is kept, where the paper does not say which.
 """
 
-from collections.abc import Sequence
-
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +15,25 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from schemas.curation import Deduplicate
-from ssl_tasks.curate.decisions import Decisions, Removed, representatives
+from ssl_tasks.curate.decisions import NOBODY, Decisions, representatives
+from ssl_tasks.curate.pool import Pool
+from ssl_tasks.data.manifest import column
 
 ROUNDING = 1e-6
 """Of a float32 cosine: equal vectors count as above a threshold of 1."""
 
 
-def deduplicate(ids: Sequence[int], areas: Sequence[int], embeddings: NDArray[np.float32], config: Deduplicate) -> Decisions:
-    """Keep of each component the image of largest area, then of lowest id.
-
-    Args:
-        areas: width times height of each row.
-        embeddings: (N, dim), of length 1.
-    """
-    components, near = component_of(embeddings, config.similarity, config.neighbours)
-    stands_for = representatives(components.tolist(), ids, areas)
-    removed = [Removed(id_, "near duplicate", kept) for id_, kept in stands_for.items() if kept != id_]
-    sizes = np.bincount(components) if len(components) else np.zeros(1, int)
-    return Decisions(removed, metrics={"pairs": near, "components": int((sizes > 1).sum()), "largest_component": int(sizes.max())})
+def deduplicate(pool: Pool, config: Deduplicate) -> Decisions:
+    """Keep of each component the image of most pixels, then the sharpest, then of lowest id."""
+    assert isinstance(config.threshold, float)
+    seen = pool.pictures()
+    components, near = component_of(pool.embeddings(config.embedding), config.threshold, config.neighbours)
+    area = column(seen, "width").astype(np.int64) * column(seen, "height")
+    stands = representatives(components, -area)
+    removed = stands != np.arange(len(stands))
+    sizes = np.bincount(components, minlength=1)
+    metrics = {"pairs": near, "components": int((sizes > 1).sum()), "largest_component": int(sizes.max())}
+    return Decisions(removed, "near duplicate", np.where(removed, pool.ids[stands], NOBODY), said={"component": components}, metrics=metrics)
 
 
 def component_of(embeddings: NDArray[np.float32], similarity: float, neighbours: int) -> tuple[NDArray[np.int32], int]:

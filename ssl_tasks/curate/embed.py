@@ -1,5 +1,6 @@
-"""Vectors of images that curation compares: shrunken pixels, or features of a Checkpoint; always of length 1."""
+"""Vectors of images that curation compares: shrunken pixels, or features of a network; always of length 1."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,45 +9,58 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.artifacts import Checkpoint, read
-from schemas.curation import Encoded, Pixels
+from schemas.embeddings import Embedding, Encoded, Pixels
 from schemas.job import Job
+from ssl_tasks.curate import shards
 from ssl_tasks.data.files import open_images
-from ssl_tasks.data.store import parallel, read_listed, side_for
+from ssl_tasks.data.known import Known
+from ssl_tasks.data.store import read_listed, side_for
 
 
-class Embeddings:
-    """Embeddings of the rows of one manifest, each made once: a later step asks for fewer rows, not for others."""
+def embeddings(rows: pa.Table, config: Embedding, job: Job, mapper: shards.Mapper, progress: shards.Progress) -> NDArray[np.float32]:
+    """(N, dim), float32, of length 1; zeros where all pixels are equal. Of images seen before they are kept from then.
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._made: dict[Pixels | Encoded, tuple[NDArray[np.int64], NDArray[np.float32]]] = {}
-
-    def of(self, table: pa.Table, config: Pixels | Encoded) -> NDArray[np.float32]:
-        """(N, dim), float32, of length 1; zeros where all pixels are equal.
-
-        Raises:
-            UserError: where an image cannot be decoded.
-        """
-        ids = table["id"].to_numpy()
-        known, vectors = self._made.get(config, (np.empty(0, np.int64), np.empty((0, 0), np.float32)))
-        if not np.isin(ids, known).all():
-            known, vectors = ids, unit(pixels(table, self._job.workspace, config.side) if isinstance(config, Pixels) else encoded(table, config, self._job))
-            self._made[config] = known, vectors
-        asked: NDArray[np.float32] = vectors[np.searchsorted(known, ids)]
-        return asked
+    Raises:
+        UserError: where an image cannot be decoded.
+    """
+    if isinstance(config, Pixels):
+        known = Known(job.cache / f"embeddings-pixels-{config.side}", vectors_of(config.side**2))
+        made = shards.of_each(rows, Shrink(job.workspace, config.side), known, mapper, progress)
+        return unit(matrix(made))
+    assert isinstance(config, Encoded)
+    return unit(encoded(rows, config, job))
 
 
-def pixels(table: pa.Table, workspace: Path, side: int) -> NDArray[np.float32]:
+@dataclass(frozen=True)
+class Shrink:
     """Grey pixels of each whole image, shrunk to `side` x `side` whatever its shape, minus their mean: (N, side * side)."""
 
-    def shrunk(file: tuple[str, str]) -> NDArray[np.float32]:
-        image = read_listed(workspace / file[0], file[1]).convert("L").resize((side, side), Image.Resampling.BILINEAR)
-        values: NDArray[np.float32] = np.asarray(image, np.float32).ravel()
-        values -= values.mean()
-        return values
+    workspace: Path
+    side: int
 
-    files = list(zip(table["uri"].to_pylist(), table["sha256"].to_pylist(), strict=True))
-    return np.stack(list(parallel(shrunk, files)))
+    def __call__(self, files: pa.Table) -> pa.Table:
+        vectors = np.empty((len(files), self.side**2), np.float32)
+        for row, (uri, sha256) in enumerate(zip(files["uri"].to_pylist(), files["sha256"].to_pylist(), strict=True)):
+            image = read_listed(uri, sha256, self.workspace).convert("L").resize((self.side, self.side), Image.Resampling.BILINEAR)
+            vectors[row] = np.asarray(image, np.float32).ravel()
+        return table_of(files, vectors - vectors.mean(1, keepdims=True))
+
+
+def vectors_of(dim: int) -> pa.Schema:
+    """The schema of vectors of one length."""
+    return pa.schema([pa.field("vector", pa.list_(pa.float32(), dim), nullable=False)])
+
+
+def table_of(files: pa.Table, vectors: NDArray[np.float32]) -> pa.Table:
+    """Vectors (N, dim) beside the images that they are of."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    return pa.table({"sha256": files["sha256"], "vector": column})
+
+
+def matrix(table: pa.Table) -> NDArray[np.float32]:
+    """The vectors of a table, (N, dim)."""
+    flat: NDArray[np.float32] = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(table), table.schema.field("vector").type.list_size)
 
 
 def encoded(table: pa.Table, config: Encoded, job: Job) -> NDArray[np.float32]:

@@ -1,30 +1,34 @@
-"""Quarantine what cannot be read, or is too small, too large or too long to be a picture."""
+"""Quarantine what cannot be read, or is too small, too large, too long or too empty to be a picture."""
 
-from pathlib import Path
-
+import numpy as np
 import pyarrow as pa
 
 from schemas.curation import Integrity
-from ssl_tasks.curate.decisions import Decisions, Removed
-from ssl_tasks.data.images import Unreadable, open_image
-from ssl_tasks.data.store import parallel
+from ssl_tasks.curate.decisions import Decisions
+from ssl_tasks.curate.pool import Pool
+from ssl_tasks.data.manifest import column
 
 
-def integrity(table: pa.Table, config: Integrity, workspace: Path) -> Decisions:
+def integrity(pool: Pool, config: Integrity) -> Decisions:
     """Decode every image and remove those that fail, each with one reason.
 
-    Reasons: empty, wrong type, truncated, unreadable, too large, too small, absurd aspect.
+    Reasons: empty, wrong type, truncated, unreadable, too large, too small, absurd aspect, blank.
     """
-    reasons = parallel(lambda uri: fault(workspace / uri, config), table["uri"].to_pylist())
-    return Decisions([Removed(id_, reason) for id_, reason in zip(table["id"].to_pylist(), reasons, strict=True) if reason])
+    seen = pool.measures()
+    reasons = np.array([fault(row, config) for row in seen.select(["fault", "width", "height", "contrast"]).to_pylist()], object)
+    facts = {name: column(seen, name) for name in ("contrast", "sharpness")}
+    return Decisions(reasons.astype(bool), reasons.tolist(), facts=facts)
 
 
-def fault(path: Path, config: Integrity) -> str:
-    """Why the file is no usable picture; empty where it is one."""
-    try:
-        image = open_image(path, config.max_pixels)
-    except Unreadable as error:
-        return error.reason
-    if min(image.size) < config.min_side:
+def fault(seen: dict[str, pa.Scalar], config: Integrity) -> str:
+    """Why a file is no usable picture, by its measures; empty where it is one."""
+    if seen["fault"]:
+        return str(seen["fault"])
+    short, long = sorted((seen["width"], seen["height"]))
+    if short * long > config.max_pixels:
+        return "too large"
+    if short < config.min_side:
         return "too small"
-    return "absurd aspect" if max(image.size) > config.max_aspect * min(image.size) else ""
+    if long > config.max_aspect * short:
+        return "absurd aspect"
+    return "blank" if seen["contrast"] < config.min_contrast else ""

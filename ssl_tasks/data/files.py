@@ -36,7 +36,7 @@ class Files:
 
         def decode(place: int) -> None:
             uri, sha256 = self._files[taken[place]]
-            images[place] = square(self._workspace / uri, sha256, self.shape[2], self.shape[1])
+            images[place] = square(uri, sha256, self._workspace, self.shape[2], self.shape[1])
 
         for _ in self._pool.map(decode, range(len(taken))):
             pass

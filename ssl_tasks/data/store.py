@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.errors import UserError
+from ssl_tasks.data.containers import place, read_bytes
 from ssl_tasks.data.images import Bands, Unreadable, open_image
 
 VERSION = 1
@@ -49,7 +50,7 @@ def open_store(table: pa.Table, workspace: Path, side: int, channels: int, cache
     if found is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            _make(path, shape, parallel(lambda row: square(workspace / row[0], row[1], side, channels), _files(table)))
+            _make(path, shape, parallel(lambda row: square(*row, workspace, side, channels), _files(table)))
         except OSError as error:
             size = np.prod(shape, dtype=np.int64) / 1e6
             raise UserError(f"cannot write {size:,.1f} MB of decoded images to {cache} ({error.strerror}): free space there") from error
@@ -64,19 +65,19 @@ def is_stored(table: pa.Table, side: int, channels: int, cache: Path) -> bool:
 
 def squares(table: pa.Table, workspace: Path, side: int, channels: Literal[1, 3]) -> Iterator[NDArray[np.uint8]]:
     """The images of `table` one by one to look at, (C, S, S): grey or RGB, whatever they have."""
-    return parallel(lambda row: pixels(centre_square(read_listed(workspace / row[0], row[1]), side), channels), _files(table))
+    return parallel(lambda row: pixels(centre_square(read_listed(*row, workspace), side), channels), _files(table))
 
 
-def square(path: Path, sha256: str, side: int, channels: int) -> NDArray[np.uint8]:
+def square(uri: str, sha256: str, workspace: Path, side: int, channels: int) -> NDArray[np.uint8]:
     """One listed image as `open_store` holds it, (C, S, S): grey becomes RGB and RGB grey; other numbers of channels must fit.
 
     Raises:
         UserError: see `read_listed`; or where the image has another number of channels.
     """
-    image = centre_square(read_listed(path, sha256), side)
+    image = centre_square(read_listed(uri, sha256, workspace), side)
     has = len(image.bands) if isinstance(image, Bands) else channels if channels in (1, 3) else len(image.getbands())
     if has != channels:
-        raise UserError(f"image {path} has {has} channels, but encoder.channels is {channels}: make them the same")
+        raise UserError(f"image {place(uri, workspace)} has {has} channels, but encoder.channels is {channels}: make them the same")
     return np.stack([np.asarray(band) for band in image.bands]) if isinstance(image, Bands) else pixels(image, channels)
 
 
@@ -84,22 +85,33 @@ def _files(table: pa.Table) -> list[tuple[str, str]]:
     return list(zip(table["uri"].to_pylist(), table["sha256"].to_pylist(), strict=True))
 
 
-def read_listed(path: Path, sha256: str) -> Image.Image | Bands:
+def read_listed(uri: str, sha256: str, workspace: Path) -> Image.Image | Bands:
     """The picture in a file that a manifest lists.
 
     Raises:
         UserError: where it gives no picture, or its bytes are no longer those that were listed.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read image {path} ({error.strerror}): put it back, or list the images again with `--force` on the ingest") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise UserError(f"image {path} has changed since it was listed: list the images again with `--force` on the ingest")
-    try:
-        return open_image(data)
+        return open_image(listed_bytes(uri, sha256, workspace))
     except Unreadable as error:
-        raise UserError(f"image {path} cannot be decoded ({error.reason}): let a curate stage with the step `integrity` remove it") from error
+        where = place(uri, workspace)
+        raise UserError(f"image {where} cannot be decoded ({error.reason}): let a curate stage with the step `integrity` remove it") from error
+
+
+def listed_bytes(uri: str, sha256: str, workspace: Path) -> bytes:
+    """The bytes of a file that a manifest lists.
+
+    Raises:
+        UserError: where they cannot be read, or are no longer those that were listed.
+    """
+    try:
+        data = read_bytes(uri, workspace)
+    except OSError as error:
+        where, why = place(uri, workspace), error.strerror or error
+        raise UserError(f"cannot read image {where} ({why}): put it back, or list the images again with `--force` on the ingest") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"image {place(uri, workspace)} has changed since it was listed: list the images again with `--force` on the ingest")
+    return data
 
 
 def centre_square(image: _Picture, side: int) -> _Picture:

@@ -22,7 +22,7 @@ stages:
   clean:
     kind: curate
     dataset: raw
-    steps: [integrity, {kind: deduplicate, similarity: 0.97}, {kind: balance, keep: 1200}]
+    steps: [integrity, {kind: deduplicate, threshold: 0.97}, {kind: balance, keep: 1200}]
   teacher:
     kind: pretrain
     dataset: clean
