@@ -1,11 +1,13 @@
 """Where images come from."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from schemas.spec import Kinded, Spec
+from schemas.spec import Kinded, Spec, Unfit
+
+Part = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Digits(Spec):
@@ -50,7 +52,28 @@ class Scenes(Spec):
     seed: NonNegativeInt = Field(0, description="another seed draws other scenes")
 
 
-Source = Annotated[Digits | Folder | Torchvision | Scenes, *Kinded]
+class Planted(Spec):
+    """A pool whose faults are known, made from labelled images: a long tail of classes, near copies, junk, and leaks of test images."""
+
+    kind: Literal["planted"] = "planted"
+    images: Annotated[Digits | Folder, *Kinded] = Field(Digits(), description="the clean images: digits, or a folder of train/CLASS/* and test/CLASS/*")
+    part: Literal["pool", "seeds"] = Field("pool", description="the pool with its test split, or a few clean images a class that are not in the pool")
+    originals: PositiveInt = Field(400, description="clean train images in the pool")
+    tail: Annotated[float, Field(ge=1)] = Field(50.0, description="images of the most frequent class over those of the rarest")
+    copies: Part = Field(0.6, description="share of the pool's train images that are near copies of others in it")
+    junk: Part = Field(0.1, description="share that is noise, blank or text")
+    leaks: Part = Field(0.05, description="share that are near copies of test images")
+    seeds: PositiveInt = Field(5, description="images a class of the seed set")
+    seed: NonNegativeInt = Field(0, description="another seed plants others")
+
+    @model_validator(mode="after")
+    def _leaves_originals(self) -> Self:
+        if self.copies + self.junk + self.leaks >= 1:
+            raise Unfit("copies, junk and leaks must leave a share for the originals: together below 1", "copies", "junk", "leaks")
+        return self
+
+
+Source = Annotated[Digits | Folder | Torchvision | Scenes | Planted, *Kinded]
 
 
 def under_workspace(path: str) -> bool:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from schemas.job import CACHE
-from schemas.sources import Digits, Folder, Scenes, Source, Torchvision
-from ssl_tasks.data import digits, folder, scenes, torchvision_sets
+from schemas.sources import Digits, Folder, Planted, Scenes, Source, Torchvision
+from ssl_tasks.data import digits, folder, planted, scenes, torchvision_sets
 from ssl_tasks.data.folder import Found
 
 
@@ -22,6 +22,8 @@ def materialise(source: Source, workspace: Path) -> None:
             torchvision_sets.write(source, workspace / source.root, scratch)
         case Scenes():
             scenes.write(source, scenes.place(source, workspace), scratch)
+        case Planted():
+            planted.write(source, planted.place(source, workspace), workspace)
         case Folder():
             pass
 
@@ -39,6 +41,8 @@ def files(source: Source, workspace: Path) -> list[Found]:
             return folder.listing(torchvision_sets.place(source, workspace / source.root), labels=True, splits=True)
         case Scenes():
             return folder.listing(scenes.place(source, workspace) / "images", labels=True, splits=True)
+        case Planted():
+            return folder.listing(planted.place(source, workspace) / source.part, labels=True, splits=True)
         case Folder():
             return folder.listing(workspace / source.path, source.labels, source.splits)
 
