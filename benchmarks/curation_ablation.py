@@ -1,0 +1,97 @@
+"""What is each curation worth? `workflows/curation_ablation.yaml` run whole with several seeds: accuracies with confidence intervals.
+
+    python benchmarks/curation_ablation.py [--data FOLDER] [--seeds 0 1 2] [--workspace FOLDER] [--out benchmarks/curation_ablation.json]
+
+Without `--data` the clean images are scikit-learn's digits; with it those of a folder of train/CLASS/* and test/CLASS/*, such as CIFAR-10.
+A seed is that of everything random after the pool: calibration, clusters, which images are kept, training. The pool is the same in all.
+What was planted is known, so besides accuracies it is counted what of it each arm still trains on.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from common import finish, machine
+from scipy.stats import t
+
+from schemas.artifacts import Dataset, read
+from ssl_tasks.data import manifest
+
+PIPELINE = Path(__file__).parents[1] / "workflows" / "curation_ablation.yaml"
+ARMS = {"random": "random_images", "deduplicated": "unique_images", "balanced": "balanced_images", "retrieved": "retrieved_images"}
+CIFAR = {
+    "originals": 5000,
+    "keep": 3000,
+    "epochs": 12,
+    "encoder": {"name": "resnetv2_18", "image_size": 32, "stem": "half", "options": {"layers": [1, 1, 1], "channels": [32, 64, 128], "stem_chs": 32}},
+    "method": {"kind": "simclr", "hidden": 512, "output": 128, "temperature": 0.2, "views": {"preset": "simclr_cifar"}},
+}
+"""Parameters for 32 px photographs: those of the other benchmarks' SimCLR."""
+
+
+def run(workspace: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """Run the pipeline; every report's figures, and what each arm trained on."""
+    sets = [word for override in [f"seed={seed}", *overrides] for word in ("--set", override)]
+    command = [str(Path(sys.executable).with_name("sslflow")), "run", str(PIPELINE), "--workspace", str(workspace), "--json", *sets]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the pipeline failed: {done.stdout[-2000:]}")
+    outcome = json.loads(done.stdout)
+    kept = {arm: composition(workspace, outcome["stages"][stage]["outputs"][""]) for arm, stage in ARMS.items()}
+    return {"seed": seed, "results": outcome["results"], "trained_on": kept}
+
+
+def composition(workspace: Path, key: str) -> dict[str, int]:
+    """How many kept train images are originals, copies of one that is kept too, copies whose original is not, leaks and junk."""
+    dataset = read(workspace / ".sslflow/artifacts" / key)
+    assert isinstance(dataset, Dataset)
+    uris = manifest.kept(manifest.read(dataset))["uri"].to_pylist()
+    truth = json.loads((workspace / uris[0].split("/pool/")[0] / "truth.json").read_text())
+    entries = [truth[uri.split("/pool/")[1]] for uri in uris]
+    counts = Counter(entry["what"] for entry in entries)
+    images = [(entry["of"], "train") for entry in entries if entry["what"] in ("original", "copy")]
+    labels = Counter(uri.split("/")[-2] for uri, entry in zip(uris, entries, strict=True) if entry["what"] in ("original", "copy"))
+    return {
+        "images": len(uris),
+        "distinct": len(set(images)),
+        "copies_of_kept": len(images) - len(set(images)),
+        "leaks": counts["leak"],
+        "junk": counts["junk"],
+        "classes": len(labels),
+        "largest_class": max(labels.values(), default=0),
+        "smallest_class": min(labels.values(), default=0),
+    }
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Mean and half of its 95 % confidence interval (Student's t) over seeds."""
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return {"mean": round(100 * statistics.mean(values), 2), "half_interval": round(100 * half, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--workspace", type=Path, default=Path("ablation"))
+    parser.add_argument("--set", nargs="*", default=[], dest="sets", help="further overrides, such as params.epochs=2")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    options.workspace.mkdir(parents=True, exist_ok=True)
+    overrides = list(options.sets)
+    if options.data:
+        images = {"kind": "folder", "path": str(options.data.resolve()), "labels": True, "splits": True}
+        overrides = [f"params.{name}={json.dumps(value)}" for name, value in {"images": images, **CIFAR}.items()] + overrides
+    runs = [run(options.workspace, seed, overrides) for seed in options.seeds]
+    named = {name for each in runs for name in each["results"] if name.endswith(("/knn", "/linear"))}
+    summary = {name: interval([each["results"][name] for each in runs]) for name in sorted(named)}
+    finish({"images": "folder" if options.data else "digits", "seeds": options.seeds, "accuracy": summary, "runs": runs, "machine": machine()}, options.out)
+
+
+if __name__ == "__main__":
+    main()
