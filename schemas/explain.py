@@ -51,7 +51,7 @@ def at(node: Node, message: str) -> Problem:
 def _explained(details: ErrorDetails, root: Node) -> Problem | None:
     loc, context = details["loc"], details.get("ctx", {})
     raised = context.get("error")
-    if isinstance(raised, BrokenReferences):
+    if isinstance(raised, BrokenReferences) or not find(root, loc).meant:
         return None
     match details["type"]:
         case "extra_forbidden":

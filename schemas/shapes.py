@@ -56,6 +56,20 @@ def inner(annotation: Any, part: str | int) -> Any:
     return Any
 
 
+def member(annotation: Any, node: Node, tag: str) -> tuple[Any, bool]:
+    """Of a union without kinds, such as a number or a list: the type that pydantic's tag names, and whether it is the one that `node` is written as."""
+    members = branches(annotation)
+    named = next((m for m in members if tag == getattr(m, "__name__", "") or tag.startswith(f"{getattr(get_origin(m), '__name__', '')}[")), members[0])
+    meant = next((m for m in members if _written_as(m) is (type(node.value) if isinstance(node.value, dict | list) else object)), members[0])
+    return named, named is meant
+
+
+def _written_as(annotation: Any) -> type:
+    if is_spec(annotation) or get_origin(annotation) is dict:
+        return dict
+    return list if get_origin(annotation) in (list, tuple) else object
+
+
 def default_kind(annotation: Any, part: str | int) -> str:
     """The kind of what stands at `part` where nothing is written; empty where that has no kind."""
     for branch in branches(annotation):
@@ -80,6 +94,7 @@ class Found:
         parent: the mapping or list around `node`; None for the root.
         rest: the part of the location that the user did not write.
         default: kind of the value where it is not written; empty where that has none.
+        meant: false in a member of a union that is written in another way, such as a mapping where there is a number.
     """
 
     node: Node
@@ -87,12 +102,13 @@ class Found:
     parent: Node | None = None
     rest: tuple[str | int, ...] = ()
     default: str = ""
+    meant: bool = True
 
 
 def find(root: Node, loc: Iterable[str | int], annotation: Any = Pipeline) -> Found:
     """Follow a location through a tree of type `annotation`. The kinds that pydantic adds for unions are not in the file and are skipped."""
     loc = tuple(loc)
-    node, parent, default = root, None, ""
+    node, parent, default, meant = root, None, "", True
     rest: tuple[str | int, ...] = ()
     for i, step in enumerate(loc):
         union = kinds(annotation)
@@ -100,6 +116,10 @@ def find(root: Node, loc: Iterable[str | int], annotation: Any = Pipeline) -> Fo
             annotation = union[str(step)]
             continue
         if isinstance(step, str) and step.startswith("("):  # pydantic's tag of a plain value's type, see `views.PerCrop`
+            continue
+        if isinstance(step, str) and not union and len(branches(annotation)) > 1 and not (isinstance(node.value, dict) and step in node.value):
+            annotation, fits = member(annotation, node, step)
+            meant = meant and fits
             continue
         annotation = union.get(default if rest else kind_of(node), annotation)
         part = int(step) if isinstance(node.value, list) and isinstance(step, str) and step.isdecimal() else step
@@ -111,7 +131,7 @@ def find(root: Node, loc: Iterable[str | int], annotation: Any = Pipeline) -> Fo
             node, parent = node.value[part], node
         elif not (part == "kind" and isinstance(node.value, str)):
             rest = loc[i:]
-    return Found(node, annotation, parent, rest, default)
+    return Found(node, annotation, parent, rest, default, meant)
 
 
 def written_references(node: Node, annotation: Any, taken: Takes | None = None, loc: Loc = ()) -> Iterator[Reference]:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BROKEN = (
-    ("similarity:", "similarty:"),
+    ("threshold:", "treshold:"),
     ("dataset: clean\n    method: &simclr", "dataset: claen\n    method: &simclr"),
     ("learning_rate: 4e-3", "learning_rate: -4e-3"),
 )

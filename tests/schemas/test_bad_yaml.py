@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from schemas.curation import Step
 from schemas.errors import InvalidPipeline
 from schemas.load import loads
 from schemas.methods import Method
+from schemas.resources import Resources
 from schemas.shapes import kinds
+from schemas.sources import Source
 
 METHODS = ", ".join(kinds(Method))
+STEPS = ", ".join(kinds(Step))
+SOURCES = ", ".join(kinds(Source))
 
 GOOD = """\
 name: digits
@@ -61,25 +66,25 @@ CASES: list[tuple[str, str, str]] = [
     # keys
     ("prototypes", "prototypse", "13:26 stages.teacher.method.prototypse: unknown key; did you mean 'prototypes'?"),
     ("seed: 7", "sed: 7", "2:1 sed: unknown key; did you mean 'seed'?"),
-    ("{timeout: 2h}", "{zzz: 2h}", "16:17 stages.teacher.resources.zzz: unknown key; there may be: pool, devices, nodes, timeout, retries, retry_delay, store"),
+    ("{timeout: 2h}", "{zzz: 2h}", f"16:17 stages.teacher.resources.zzz: unknown key; there may be: {', '.join(Resources.model_fields)}"),
     (
         "keep: 1200",
         "keeep: 1",
-        "9:79 stages.clean.steps.2.keeep: unknown key; did you mean 'keep'?",
+        "9:78 stages.clean.steps.2.keeep: unknown key; did you mean 'keep'?",
     ),
     ("    dataset: clean\n    method: {kind: dino", "    method: {kind: dino", "10:3 stages.teacher: missing 'dataset'"),
-    ("{kind: balance, keep: 1200}", "balance", "9:63 stages.clean.steps.2: missing 'keep'"),
+    ("{kind: balance, keep: 1200}", "balance", "9:62 stages.clean.steps.2: missing 'keep'"),
     ("{name: resnet10t, image_size: 32}", "{image_size: 32}", "23:7 stages.students.students.small: missing 'name'"),
     ("      vit: ", "      small: ", "24:7 stages.students.students.small: duplicate key; it stands first on line 23"),
     ("  report:", "  teacher:", "25:3 stages.teacher: duplicate key; it stands first on line 10"),
     # kinds
     ("kind: ingest", "kind: ingst", "5:15 stages.raw.kind: unknown kind 'ingst'; did you mean 'ingest'? kinds: ingest, curate, pretrain, distill, evaluate"),
     ("kind: dino", "kind: moco", f"13:20 stages.teacher.method.kind: unknown kind 'moco'; did you mean 'moco_v3'? kinds: {METHODS}"),
-    ("source: digits", "source: digit", "5:31 stages.raw.source: unknown kind 'digit'; did you mean 'digits'? kinds: digits, folder, torchvision, scenes"),
+    ("source: digits", "source: digit", f"5:31 stages.raw.source: unknown kind 'digit'; did you mean 'digits'? kinds: {SOURCES}"),
     (
         "[integrity,",
         "[integrty,",
-        "9:13 stages.clean.steps.0: unknown kind 'integrty'; did you mean 'integrity'? kinds: integrity, exact_duplicates, deduplicate, balance",
+        f"9:13 stages.clean.steps.0: unknown kind 'integrty'; did you mean 'integrity'? kinds: {STEPS}",
     ),
     ("method: feature", "method: featur", "21:13 stages.students.method: unknown kind 'featur'; did you mean 'feature'? kinds: feature"),
     ("{kind: dino, prototypes: 512, teacher_temperature: 0.05}", "{temperature: 1}", f"13:5 stages.teacher.method: missing 'kind'; kinds: {METHODS}"),
@@ -96,8 +101,8 @@ CASES: list[tuple[str, str, str]] = [
         "schedule: cosin",
         "15:51 stages.teacher.train.schedule: must be one of cosine, constant, not the text 'cosin'; did you mean 'cosine'?",
     ),
-    ("similarity: 0.97", "similarity: 1.5", "9:56 stages.clean.steps.1.similarity: must be at most 1.0, not the number 1.5"),
-    ("similarity: 0.97", "similarity: .nan", "9:56 stages.clean.steps.1.similarity: must be a finite number, not the number nan"),
+    ("threshold: 0.97", "threshold: 1.5", "9:55 stages.clean.steps.1.threshold: must be at most 1.0, not the number 1.5"),
+    ("threshold: 0.97", "threshold: .nan", "9:55 stages.clean.steps.1.threshold: must be a finite number, not the number nan"),
     ("name: resnet10t", "name: 5", "23:21 stages.students.students.small.name: must be text, not the number 5"),
     ("{timeout: 2h}", "[2h]", "16:5 stages.teacher.resources: must be a mapping, not a list"),
     ("{timeout: 2h}", "{timeout: soon}", "16:26 stages.teacher.resources.timeout: must be a number and s, m, h or d, such as 90s or 12h"),
@@ -208,6 +213,24 @@ def test_a_fault_is_told_where_it_stands(good: str, bad: str, told: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("threshold: high", ["9:55 stages.clean.steps.1.threshold: must be a number, not the text 'high'"]),
+        ("threshold: null", ["9:55 stages.clean.steps.1.threshold: must be a number, not null"]),
+        ("threshold: [1]", ["9:44 stages.clean.steps.1.threshold: must be a number, not a list"]),
+        ("threshold: {}", ["9:44 stages.clean.steps.1.threshold: missing 'precision'"]),
+        ("threshold: {precision: 0.2}", ["9:67 stages.clean.steps.1.threshold.precision: must be greater than 0.5, not the number 0.2"]),
+        ("threshold: {precision: 0.9, copy: 1}", ["9:72 stages.clean.steps.1.threshold.copy: unknown key; did you mean 'copies'?"]),
+        ("}, {kind: cluster, clusters: 0", ["9:73 stages.clean.steps.2.clusters: must be greater than 0, not the number 0"]),
+        ("}, {kind: cluster, clusters: [9, 0]", ["9:77 stages.clean.steps.2.clusters.1: must be greater than 0, not the number 0"]),
+        ("}, {kind: cluster, clusters: []", ["9:63 stages.clean.steps.2.clusters: must have at least 1 item, not 0"]),
+    ],
+)
+def test_where_a_number_or_something_else_may_stand_there_is_one_line_of_what_was_meant(written: str, told: list[str]) -> None:
+    assert faults(GOOD.replace("threshold: 0.97", written)) == [f"x.yaml:{line}" for line in told]
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("", "x.yaml:1:1: the file is empty; a pipeline has a name and stages"),
@@ -241,7 +264,7 @@ def test_all_faults_of_a_file_come_at_once_in_the_order_of_lines() -> None:
     for good, bad, _ in (CASES[0], CASES[1], CASES[9], CASES[12], CASES[16], CASES[23]):
         text = text.replace(good, bad)
     told = faults(text.replace("dataset: raw\n    steps", "dataset: teacher\n    steps"))
-    assert [line.split(" ")[0] for line in told] == ["x.yaml:2:1", "x.yaml:5:15", "x.yaml:8:14", "x.yaml:9:13", "x.yaml:9:55", "x.yaml:13:26", "x.yaml:15:53"]
+    assert [line.split(" ")[0] for line in told] == ["x.yaml:2:1", "x.yaml:5:15", "x.yaml:8:14", "x.yaml:9:13", "x.yaml:9:54", "x.yaml:13:26", "x.yaml:15:53"]
 
 
 def test_a_fault_in_a_stage_with_a_matrix_is_told_once() -> None:

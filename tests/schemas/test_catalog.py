@@ -38,9 +38,9 @@ def test_an_entry_and_its_parameters_are_explained(listed: Entry) -> None:
 
 def test_a_parameter_states_type_bounds_and_default() -> None:
     parameters = {p.name: p for p in entry("curation step", "deduplicate").parameters}
-    similarity = parameters["similarity"]
-    assert (similarity.type, similarity.default, similarity.required) == ("number, above 0, at most 1", 0.97, False)
-    assert (parameters["embedding"].type, parameters["embedding"].default) == ("`pixels` or `encoded`", "pixels")
+    threshold = parameters["threshold"]
+    assert (threshold.type, threshold.default, threshold.required) == ("number, above 0, at most 1 or mapping (precision)", 0.97, False)
+    assert (parameters["embedding"].type, parameters["embedding"].default) == ("`pixels` or `encoded` or `file`", None)
     (keep,) = [p for p in entry("curation step", "balance").parameters if p.name == "keep"]
     assert (keep.required, keep.default) == (True, None)
 
