@@ -28,6 +28,7 @@ generated: .venv/.installed
 	$(BIN)/python -m schemas.json_schema
 	$(BIN)/python -m schemas.reference
 	$(BIN)/python -m ssl_tasks.methods.pages
+	$(BIN)/python -m ssl_tasks.curate.pages
 
 install: .venv/.installed
 
