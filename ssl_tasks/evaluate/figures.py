@@ -8,9 +8,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ssl_tasks.evaluate.palette import WIDTH, Style, Theme, dress, entitle
+from ssl_tasks.evaluate.palette import WIDTH, Style, dress, entitle
 from ssl_tasks.evaluate.results import Row
 from ssl_tasks.evaluate.words import MINUS
+from ssl_tasks.report.theme import Theme
 
 Curve = tuple[list[float], list[float]]
 """Steps, and the value at each."""

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from ssl_tasks.evaluate.palette import WIDTH, Theme
+from ssl_tasks.evaluate.palette import WIDTH
+from ssl_tasks.report.theme import Theme
 
 Picture = NDArray[np.uint8]
 """One image, (3, S, S)."""

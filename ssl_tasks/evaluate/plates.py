@@ -12,9 +12,9 @@ from schemas.errors import UserError
 from ssl_tasks.data import manifest
 from ssl_tasks.data.store import side_for, squares
 from ssl_tasks.evaluate import figures, pictures, showcase
-from ssl_tasks.evaluate.palette import Theme
 from ssl_tasks.evaluate.showcase import Showcase
 from ssl_tasks.evaluate.story import Story
+from ssl_tasks.report.theme import Theme
 
 MAPS = 4
 """Models in the map of the embeddings."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ssl_tasks.evaluate import lineage, words
-from ssl_tasks.evaluate.palette import DARK, LIGHT, png
+from ssl_tasks.evaluate.palette import png
 from ssl_tasks.evaluate.plates import Plate, plates
 from ssl_tasks.evaluate.results import Role, Row
 from ssl_tasks.evaluate.showcase import Showcase
 from ssl_tasks.evaluate.story import Story
+from ssl_tasks.report import template
+from ssl_tasks.report.theme import DARK, LIGHT
 
 GROUPS: dict[Role, str] = {
     "teacher": "Teacher",
@@ -50,10 +50,9 @@ def write(folder: Path, story: Story, show: Showcase) -> None:
 
 def page(story: Story, images: Sequence[Image]) -> str:
     """The HTML of the report: no script, no request."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     split = story.results["split"]
     labelled = bool(split["classes"] and split["queries"])
-    return environment.get_template("report.html").render(
+    return template(Path(__file__).parent).render(
         story=story,
         job=story.job,
         lead=words.lead(story.rows, story.deltas, story.titles),
@@ -68,7 +67,6 @@ def page(story: Story, images: Sequence[Image]) -> str:
         commit=story.job.environment.get("git_commit", "").removesuffix("-dirty"),
         environment=dict(sorted(story.job.environment.items())),
         loadable=[(name, m) for name, m in story.models.items() if story.roles[name] == "student"] or list(story.models.items())[:1],
-        themes=(LIGHT, DARK),
     )
 
 

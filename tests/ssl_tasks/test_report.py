@@ -19,8 +19,9 @@ from schemas.stages import Comparison
 from ssl_tasks.data import manifest
 from ssl_tasks.evaluate import figures, showcase, words
 from ssl_tasks.evaluate.lineage import chain, summary
-from ssl_tasks.evaluate.palette import LIGHT, styles
+from ssl_tasks.evaluate.palette import styles
 from ssl_tasks.evaluate.results import Role, Row
+from ssl_tasks.report.theme import LIGHT
 
 
 def row(model: str, role: Role, value: float, parameters: int = 100, protocol: str = "knn") -> Row:
