@@ -58,7 +58,7 @@ def test_every_image_has_a_row_with_its_hash_and_what_its_header_says(tmp_path: 
         {
             **{"id": i, "uri": f"pool/{name}", "sha256": hashlib.sha256((tmp_path / "pool" / name).read_bytes()).hexdigest()},
             **{"bytes": (tmp_path / "pool" / name).stat().st_size, "width": width, "height": height, "mode": mode, "label": None},
-            **{"split": "train", "kept": True, "why": "", "duplicate_of": None, "cluster": None},
+            **{"split": "train", "kept": True, "why": "", "duplicate_of": None, "cluster": None, "contrast": None, "sharpness": None},
         }
         for i, name, width, height, mode in ((2, "2.png", 12, 10, "L"), (3, "broken.jpg", None, None, None))
     ]
