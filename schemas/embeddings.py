@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt, field_validator
 
 from schemas.artifacts import Takes
 from schemas.encoders import Encoder
-from schemas.spec import Kinded, Spec
+from schemas.spec import Kinded, Spec, Unfit
 
 
 class Pixels(Spec):
@@ -36,6 +36,13 @@ class File(Spec):
         if not file.endswith((".safetensors", ".pth", ".pt")):
             raise ValueError("must end in .safetensors, .pth or .pt")
         return file
+
+    @field_validator("encoder")
+    @classmethod
+    def _has_no_neck(cls, encoder: Encoder) -> Encoder:
+        if encoder.neck:
+            raise Unfit("the file holds no weights of a neck: leave it out", "neck")
+        return encoder
 
 
 Embedding = Annotated[Pixels | Encoded | File, *Kinded]

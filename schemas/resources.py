@@ -1,11 +1,11 @@
 """Where a stage runs, how long it may take, and how often it is tried again."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from schemas.spec import Spec
+from schemas.spec import Spec, Unfit
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -32,6 +32,14 @@ class Resources(Spec):
         if not re.fullmatch(r"[1-9]\d*[smhd]", text):
             raise ValueError("must be a number and s, m, h or d, such as 90s or 12h")
         return text
+
+    @model_validator(mode="after")
+    def _scheduler_is_dasks(self) -> Self:
+        if self.scheduler is not None and self.runner != "dask":
+            raise Unfit(f"'{self.scheduler}' needs `runner: dask`", "scheduler")
+        if self.scheduler is not None and not re.fullmatch(r"(tcp|tls|ucx|wss?)://.+:\d+", self.scheduler):
+            raise Unfit(f"'{self.scheduler}' is no address, such as tcp://host:8786", "scheduler")
+        return self
 
     @property
     def seconds(self) -> int:

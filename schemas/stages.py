@@ -8,6 +8,7 @@ from pydantic_core import CoreSchema
 from schemas.artifacts import ArtifactType, Takes
 from schemas.curation import Step
 from schemas.distillers import Distiller
+from schemas.embeddings import File
 from schemas.encoders import Encoder
 from schemas.evaluations import Protocol
 from schemas.methods import DINOv3, Method
@@ -58,6 +59,12 @@ class Curate(StageBase):
     dataset: DatasetRef
     steps: Annotated[list[Step], Field(min_length=1, description="applied in this order")]
     seed: Seed = 0
+
+
+def embedding_files(stage: Curate) -> list[tuple[int, str]]:
+    """The files of weights that steps of a curation embed by, each with the number of its step."""
+    named = [(number, getattr(step, "embedding", None)) for number, step in enumerate(stage.steps)]
+    return [(number, embedding.file) for number, embedding in named if isinstance(embedding, File)]
 
 
 class InitFrom(Spec):

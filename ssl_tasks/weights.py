@@ -22,10 +22,13 @@ HEADS = re.compile(r"(head|fc|classifier|pre_logits|mask_token|decoder\w*|\w+_he
 _SHOWN = 3
 
 
-def read_weights(path: Path) -> State:
+def read_weights(path: Path, key: str = "init_from.file") -> State:
     """The tensors of a file of weights, by their names in it; of a file that holds a teacher and a student, the teacher's backbone.
 
     Nothing in the file is run: .pth and .pt are read by PyTorch's loader that takes tensors, numbers, text and containers of them.
+
+    Args:
+        key: of the config that names the file, for messages.
 
     Raises:
         UserError: where the file is missing, damaged, or holds no tensors.
@@ -33,9 +36,9 @@ def read_weights(path: Path) -> State:
     try:
         state: dict[str, Any] = load_state_dict(str(path), weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"init_from.file: {path} does not exist; the path is relative to the workspace") from None
+        raise UserError(f"{key}: {path} does not exist; the path is relative to the workspace") from None
     except Exception as error:  # a damaged file makes zipfile, pickle, torch and safetensors raise a dozen different types
-        raise UserError(f"init_from.file: {path} cannot be read as weights: {str(error).partition('. ')[0].partition(chr(10))[0]}") from error
+        raise UserError(f"{key}: {path} cannot be read as weights: {str(error).partition('. ')[0].partition(chr(10))[0]}") from error
     for part in ("teacher", "student"):
         if isinstance(state.get(part), Mapping):
             state = clean_state_dict(state[part])
@@ -45,7 +48,7 @@ def read_weights(path: Path) -> State:
     # DINOv2 trains its blocks in chunks, `blocks.1.7.`: the second number is the block's.
     tensors = {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(f"init_from.file: {path} holds no tensors at its top, under 'model', 'state_dict', 'teacher' or 'student'; it has {few(state)}")
+        raise UserError(f"{key}: {path} holds no tensors at its top, under 'model', 'state_dict', 'teacher' or 'student'; it has {few(state)}")
     return tensors
 
 

@@ -74,7 +74,15 @@ def square(uri: str, sha256: str, workspace: Path, side: int, channels: int) -> 
     Raises:
         UserError: see `read_listed`; or where the image has another number of channels.
     """
-    image = centre_square(read_listed(uri, sha256, workspace), side)
+    return of_channels(centre_square(read_listed(uri, sha256, workspace), side), channels, uri, workspace)
+
+
+def of_channels(image: Image.Image | Bands, channels: int, uri: str, workspace: Path) -> NDArray[np.uint8]:
+    """A picture as an encoder of so many channels takes it, (C, H, W): grey becomes RGB and RGB grey; other numbers must fit.
+
+    Raises:
+        UserError: where it has another number of channels.
+    """
     has = len(image.bands) if isinstance(image, Bands) else channels if channels in (1, 3) else len(image.getbands())
     if has != channels:
         raise UserError(f"image {place(uri, workspace)} has {has} channels, but encoder.channels is {channels}: make them the same")

@@ -106,6 +106,8 @@ CASES: list[tuple[str, str, str]] = [
     ("name: resnet10t", "name: 5", "23:21 stages.students.students.small.name: must be text, not the number 5"),
     ("{timeout: 2h}", "[2h]", "16:5 stages.teacher.resources: must be a mapping, not a list"),
     ("{timeout: 2h}", "{timeout: soon}", "16:26 stages.teacher.resources.timeout: must be a number and s, m, h or d, such as 90s or 12h"),
+    ("{timeout: 2h}", "{scheduler: 'tcp://a:1'}", "16:28 stages.teacher.resources.scheduler: 'tcp://a:1' needs `runner: dask`"),
+    ("{timeout: 2h}", "{runner: dask, scheduler: a}", "16:42 stages.teacher.resources.scheduler: 'a' is no address, such as tcp://host:8786"),
     ("[knn, linear, rank]", "{knn: 1}", "29:5 stages.report.protocols: must be a list, not a mapping"),
     ("[knn, linear, rank]", "[]", "29:5 stages.report.protocols: must have at least 1 item, not 0"),
     ("raw: {kind: ingest, source: digits}", "raw: digits", "5:8 stages.raw: must be a mapping, not the text 'digits'"),

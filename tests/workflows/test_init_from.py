@@ -1,4 +1,4 @@
-"""A file of weights is part of the key of the stage that starts from it, and must be there before any work."""
+"""A file of weights is part of the key of the stage that starts from it or embeds by it, and must be there before any work."""
 
 from pathlib import Path
 
@@ -50,3 +50,33 @@ def test_a_missing_file_is_an_error_before_any_work(workspace: Path) -> None:
     with pytest.raises(UserError, match=r"stages\.teacher\.init_from\.file: cannot read .*own\.pth \(No such file or directory\); the path is relative"):
         planned(workspace)
     assert not (workspace / ".sslflow").exists()
+
+
+EMBEDS = """\
+name: tiny
+stages:
+  raw: {kind: ingest, source: {kind: scenes, count: 8, size: 16}}
+  clean:
+    kind: curate
+    dataset: raw
+    steps:
+      - integrity
+      - {kind: embed, embedding: {kind: file, file: weights/own.pth, encoder: {name: resnet18, image_size: 16}}}
+      - {kind: deduplicate, embedding: {kind: file, file: weights/other.pth, encoder: {name: resnet18, image_size: 16}}}
+  plain: {kind: curate, dataset: raw, steps: [integrity]}
+"""
+
+
+def test_files_that_a_curation_embeds_by_are_part_of_its_key(workspace: Path) -> None:
+    (workspace / "tiny.yaml").write_text(EMBEDS)
+    (workspace / "weights/other.pth").write_bytes(b"second")
+    plan = planned(workspace)
+    both = [sha256(workspace / "weights" / name) for name in ("own.pth", "other.pth")]
+    assert plan.job(plan.stages["clean"]).stamp == "+".join(both)
+    assert plan.job(plan.stages["plain"]).stamp == ""
+    (workspace / "weights/other.pth").write_bytes(b"third")
+    after = planned(workspace).stages
+    assert [name for name in after if after[name].key != plan.stages[name].key] == ["clean"]
+    (workspace / "weights/own.pth").unlink()
+    with pytest.raises(UserError, match=r"stages\.clean\.steps\.1\.embedding\.file: cannot read .*own\.pth \(No such file or directory\); the path is"):
+        planned(workspace)

@@ -12,7 +12,7 @@ from schemas.errors import UserError
 from schemas.job import ARTIFACTS, Job
 from schemas.pipeline import Pipeline
 from schemas.references import references
-from schemas.stages import Evaluate, Pretrain, Stage, output_config
+from schemas.stages import Curate, Evaluate, Pretrain, Stage, embedding_files, output_config
 
 Status = Literal["reused", "run", "waits", "skipped"]
 
@@ -93,7 +93,7 @@ def make_plan(
 
     Args:
         stamps: of each ingest stage, what stands for the bytes of its source (a DVC hash or a fingerprint); of a stage that starts
-            from a file of weights, its sha256.
+            from a file of weights or embeds by some, their sha256.
         previous: of each stage, the keys of its outputs when it was last run; what a reason compares with.
         start: this stage and all that depend on it run again; what it takes from must be made.
         until: this stage is the last; only it and what it needs are run.
@@ -210,6 +210,8 @@ def _unseen(stage: Stage) -> str:
     """What can have changed where neither config nor inputs did."""
     if isinstance(stage, Pretrain) and stage.init_from and stage.init_from.file:
         return f"{stage.init_from.file} or its code changed"
+    if isinstance(stage, Curate) and (files := embedding_files(stage)):
+        return f"{', '.join(dict.fromkeys(file for _, file in files))} or its code changed"
     return "the source's files changed" if stage.kind == "ingest" else "its code changed"
 
 
