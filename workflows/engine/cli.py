@@ -153,15 +153,29 @@ def runs(workspace: Workspace = Path("."), limit: Annotated[int, typer.Option(he
 
 @app.command(epilog="Example: sslflow show students.small")
 def show(
-    name: Annotated[str, typer.Argument(help="Run id, artifact key (or the start of one), stage, or `latest`")],
+    name: Annotated[str, typer.Argument(help="Run id, artifact key (or the start of one), stage, RUN/STAGE, or `latest`")],
+    image: Annotated[str, typer.Option(metavar="ID", help="Why this image is in or out: an id, a uri, or a sha256 or its start.")] = "",
+    against: Annotated[str, typer.Option(metavar="OTHER", help="Which images came in and went out since this Dataset, and why.")] = "",
     workspace: Workspace = Path("."),
     as_json: Json = False,
 ) -> None:
-    """Explain a run, or an artifact down to the data, config and commit that made it."""
+    """Explain a run, or an artifact down to the data, config and commit that made it; an image of a Dataset; or what two Datasets differ in."""
     from workflows.engine import lineage
     from workflows.engine.explain import artifact_json, print_artifact, print_run
 
     folder = workspace.resolve()
+    if image or against:
+        from workflows.engine import explain_images as images
+
+        if image and against:
+            raise UserError("--image asks of one dataset, --against compares two: give one of them")
+        if image:
+            fates = images.fates(folder, name, image)
+            _print(images.image_json(fates)) if as_json else images.print_image(fates)
+        else:
+            told = images.difference(folder, name, against)
+            _print(told) if as_json else images.print_difference(told)
+        return
     found = lineage.find(folder, name)
     if as_json:
         _print(found if isinstance(found, dict) else artifact_json(folder, found))

@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 from schemas.artifacts import Artifact, read
 from schemas.errors import UserError
 from schemas.job import ARTIFACTS
+from schemas.references import split
 from workflows.engine import ledger
 
 T = TypeVar("T")
 
 
 def find(workspace: Path, name: str) -> dict[str, Any] | Artifact:
-    """The run or artifact that `name` stands for: an id or key or the start of one, `latest`, or a stage's name.
+    """The run or artifact that `name` stands for: an id or key or the start of one, `latest`, a stage's name, or that of a run's stage, `RUN/STAGE`.
 
     Raises:
         schemas.errors.UserError: if it stands for nothing, or for several.
@@ -26,7 +27,10 @@ def find(workspace: Path, name: str) -> dict[str, Any] | Artifact:
     folders = sorted((workspace / ARTIFACTS).glob(f"{name}*/artifact.json")) if name else []
     if folders:
         return read(_one([f.parent for f in folders], name, [f.parent.name for f in folders]))
-    stage, _, output = name.partition(".")
+    head, _, tail = name.partition("/")
+    if tail and (chosen := runs[:1] if head == "latest" else [r for r in runs if r["id"].startswith(head)]):
+        runs, name = chosen, tail
+    stage, output = split(name)
     for run in runs:
         key = run["stages"].get(stage, {}).get("outputs", {}).get(output)
         if key and (workspace / ARTIFACTS / key / "artifact.json").exists():

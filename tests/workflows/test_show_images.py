@@ -1,0 +1,302 @@
+"""`sslflow show --image` and `--against`, asked of datasets whose story is written down here."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from schemas.artifacts import Artifact, Dataset
+from schemas.errors import UserError
+from schemas.job import Job
+from schemas.stages import Curate, Evaluate, Ingest, Pretrain, StageBase
+from ssl_tasks import artifacts
+from ssl_tasks.data import manifest
+from ssl_tasks.data.changes import changes
+from ssl_tasks.data.provenance import Listing, fate, find
+from workflows.engine import explain_images as images
+from workflows.engine import ledger
+from workflows.engine.cli import app
+
+STEPS: list[Any] = ["integrity", {"kind": "deduplicate", "threshold": 0.97}, "exact_duplicates", {"kind": "balance", "keep": 3}]
+NAMES = ("1_integrity", "2_deduplicate", "3_exact_duplicates", "4_balance")
+
+
+def row(name: str, **fields: Any) -> dict[str, Any]:
+    return {"uri": f"pool/{name}", "sha256": name.encode().hex().ljust(64, "0"), "bytes": 1000, "width": 32, "height": 24, "mode": "RGB", "label": "cat",
+            "split": "train", **fields}  # fmt: skip
+
+
+POOL = [row("a.png"), row("b.png"), row("c.png"), row("d.png", width=None), row("e.png"), row("f.png"), row("g.png"), row("t.png", split="test")]
+OUT = {
+    1: ("deduplicate: near duplicate", 0),
+    2: ("deduplicate: near duplicate", 1),
+    3: ("integrity: truncated", None),
+    0: ("balance: its cluster is full", None),
+    6: ("exact_duplicates: equal pixels", 5),
+}
+"""b went for a, c for b; d is broken; then g went for f, and a, as its cluster was full. e, f and t are in."""
+
+
+def curated_rows(out: dict[int, tuple[str, int | None]] = OUT) -> pa.Table:
+    table = manifest.build(POOL)
+    count = range(len(POOL))
+    table = manifest.replace(
+        table,
+        kept=[i not in out for i in count],
+        why=[out[i][0] if i in out else "" for i in count],
+        duplicate_of=[out[i][1] if i in out else None for i in count],
+        cluster=[0, None, None, None, 1, 0, None, None],
+    )
+    seen = [0.5, 0.991, 0.98, None, 0.1, 0.2, 0.2, None]
+    for name in NAMES:
+        table = manifest.annotate(table, name, {"similarity": pa.array(seen)} if name == "2_deduplicate" else {})
+    return table
+
+
+def sealed(workspace: Path, name: str, stage: StageBase, inputs: dict[str, str], payload: dict[str, Any], key: str = "", **fields: Any) -> Artifact:
+    job = Job(name=name, pipeline="test", stage=stage, key=key or name, inputs=inputs, outputs={"": key or name}, workspace=workspace, data_version="0f.dir")
+    folder = artifacts.draft(job)
+    for file, content in payload.items():
+        if isinstance(content, pa.Table):
+            pq.write_table(content, folder / file)
+        else:
+            (folder / file).write_text(json.dumps(content))
+    return artifacts.seal(job, folder, **fields)
+
+
+def dataset(workspace: Path, name: str, stage: StageBase, inputs: dict[str, str], table: pa.Table, key: str = "", **payload: Any) -> Dataset:
+    files = {"manifest.parquet": table, **{file.replace("_", "."): content for file, content in payload.items()}}
+    made = sealed(workspace, name, stage, inputs, files, key, rows=len(table), kept=len(manifest.kept(table)))
+    assert isinstance(made, Dataset)
+    return made
+
+
+def curate(threshold: float = 0.97) -> Curate:
+    return Curate.model_validate({"dataset": "raw", "steps": [STEPS[0], {"kind": "deduplicate", "threshold": threshold}, *STEPS[2:]]})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """raw -> clean -> teacher -> report, where the report is on raw; and `looser`, a curation with another threshold."""
+    folder = tmp_path_factory.mktemp("workspace")
+    dataset(folder, "raw", Ingest.model_validate({"source": "digits"}), {}, manifest.build(POOL))
+    leaks = pa.table(
+        {
+            **{"train_id": [4], "train_sha256": [POOL[4]["sha256"]], "set": ["raw"], "set_name": ["raw"], "split": ["test"]},
+            **{"eval_id": [7], "eval_sha256": [POOL[7]["sha256"]], "similarity": [0.993], "dropped": [False]},
+        }
+    )
+    dataset(folder, "clean", curate(), {"raw": "raw"}, curated_rows(), leaks_parquet=leaks)
+    loose = {id_: told for id_, told in OUT.items() if id_ not in (2, 3)} | {4: ("balance: its cluster is full", None)}
+    dataset(folder, "clean", curate(0.98), {"raw": "raw"}, curated_rows(loose), key="looser")
+    encoder = {"name": "resnet18", "image_size": 32}
+    teacher = Pretrain.model_validate({"dataset": "clean", "method": "simclr", "encoder": encoder})
+    stated = {"encoder": encoder, "mean": [0.5], "std": [0.5], "dim": 512, "exported": "encoder"}
+    sealed(folder, "teacher", teacher, {"clean": "clean"}, {}, **stated)
+    report = Evaluate.model_validate({"dataset": "raw", "models": ["teacher"], "protocols": ["knn"]})
+    sealed(folder, "report", report, {"raw": "raw", "teacher": "teacher"}, {})
+    for key in ("looser", "clean"):
+        run = ledger.Run(folder, "test")
+        run.stage("clean", status="done", kind="curate", outputs={"": key})
+        run.finish("done")
+    return folder
+
+
+@pytest.fixture
+def clean(workspace: Path) -> Listing:
+    return images.listing(workspace, "clean")
+
+
+@pytest.mark.parametrize(
+    ("asked", "verdict"),
+    [
+        ("4", "in: all 4 steps kept it"),
+        ("7", "in: all 4 steps kept it, in the split test: never trained on"),
+        ("1", "out: step 2 deduplicate removed it: near duplicate of image 0, pool/a.png, which step 4 balance removed in turn"),
+        ("2", "out: step 2 deduplicate removed it: near duplicate of image 1, pool/b.png, which step 2 deduplicate removed in turn"),
+        ("6", "out: step 3 exact_duplicates removed it: equal pixels of image 5, pool/f.png, which is in"),
+        ("3", "out: step 1 integrity removed it: truncated"),
+    ],
+)
+def test_the_verdict_names_the_step_the_reason_and_what_became_of_the_image_in_its_place(clean: Listing, asked: str, verdict: str) -> None:
+    assert images.verdict(fate(clean, find(clean, asked))) == verdict
+
+
+def test_each_step_says_in_order_what_it_saw_beside_its_own_bound(clean: Listing) -> None:
+    told = [(said.step, said.verdict, said.limits) for said in fate(clean, 1).steps]
+    assert told == [
+        ("1_integrity", "kept", {}),
+        ("2_deduplicate", "removed", {"similarity": "cosine 0.991 >= 0.97"}),
+        ("3_exact_duplicates", "not asked", {}),
+        ("4_balance", "not asked", {}),
+    ]
+    assert [said.verdict for said in fate(clean, 7).steps] == ["kept", "not asked", "not asked", "not asked"]
+
+
+def test_what_went_because_of_an_image_and_who_shares_its_cluster_are_counted(clean: Listing) -> None:
+    told = fate(clean, 0)
+    assert (told.stands_for, [other.uri for other in told.went]) == (1, ["pool/b.png"])
+    assert told.cluster_mates == (1, 1), "f.png, which is in"
+    assert fate(clean, 4).cluster_mates == (0, 0)
+    assert fate(clean, 1).cluster_mates is None
+
+
+def test_a_leak_is_told_of_the_train_image_and_of_the_evaluation_image(clean: Listing) -> None:
+    assert [leak["eval_id"] for leak in fate(clean, 4).leaks] == [7]
+    assert [leak["train_id"] for leak in fate(clean, 7).leaks] == [4]
+    assert fate(clean, 5).leaks == []
+
+
+@pytest.mark.parametrize("asked", ["5", "pool/f.png", "./pool/f.png", "f.png", POOL[5]["sha256"], POOL[5]["sha256"][:8]])
+def test_an_image_is_meant_by_its_id_its_uri_the_end_of_it_or_its_sha256(clean: Listing, asked: str) -> None:
+    assert find(clean, asked) == 5
+
+
+def test_an_image_that_is_not_there_is_one_line_with_what_is_near(clean: Listing) -> None:
+    with pytest.raises(UserError) as refused:
+        find(clean, "pool/aa.png")
+    assert str(refused.value).startswith("no image 'pool/aa.png' among the 8 of clean; near: pool/a.png, ")
+    with pytest.raises(UserError, match=r"no image '99' among the 8 of clean, by id, uri or sha256"):
+        find(clean, "99")
+
+
+def test_a_start_that_several_have_names_them_with_their_ids(workspace: Path, tmp_path: Path) -> None:
+    twins = tmp_path / "twins.parquet"
+    pq.write_table(manifest.build([row("a.png"), row("x/a.png", sha256=POOL[0]["sha256"])]), twins)
+    listing = images.listing(workspace, str(twins))
+    with pytest.raises(UserError, match=r"means 2 images of .*: 0 \(pool/a.png\), 1 \(pool/x/a.png\); ask for one by its id"):
+        find(listing, POOL[0]["sha256"][:10])
+
+
+def test_which_of_two_equal_steps_it_was_follows_from_what_they_noted(tmp_path: Path) -> None:
+    table = manifest.replace(manifest.build(POOL[:3]), kept=[False, False, True], why=["filter: dark", "deduplicate: near duplicate", ""])
+    for name, noted in (("1_filter", {}), ("2_deduplicate", {"n": [1, 1, 1]}), ("3_filter", {}), ("4_deduplicate", {"n": [2, 2, 2]}), ("5_filter", {})):
+        table = manifest.annotate(table, name, {key: pa.array(values) for key, values in noted.items()})
+    manifest.write(table, tmp_path)
+    listing = Listing("two", tmp_path / manifest.FILE)
+    assert fate(listing, 0).removed_by == ["5_filter"], "the fourth step still saw it"
+    assert fate(listing, 1).removed_by == ["4_deduplicate"]
+    blind = replace(listing, path=tmp_path / "blind.parquet")
+    pq.write_table(table.drop_columns(["2_deduplicate.n", "4_deduplicate.n"]), blind.path)
+    assert fate(blind, 1).removed_by == ["2_deduplicate", "4_deduplicate"], "nothing tells them apart"
+
+
+def test_a_model_or_a_report_is_asked_for_each_dataset_that_it_comes_from(workspace: Path) -> None:
+    told = images.fates(workspace, "teacher", "b.png")
+    assert [(each.dataset, use) for each, use in told] == [("clean", "teacher was trained on it")]
+    told = images.fates(workspace, "report", "b.png")
+    assert [(each.dataset, each.row["kept"], use) for each, use in told] == [
+        ("raw", True, "report was evaluated on it"),
+        ("clean", False, "teacher was trained on it"),
+    ]
+
+
+def lines(workspace: Path, *arguments: str) -> list[str]:
+    done = CliRunner().invoke(app, ["show", *arguments, "--workspace", str(workspace)], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout.splitlines()
+
+
+def test_the_answer_is_printed_verdict_first(workspace: Path) -> None:
+    assert lines(workspace, "clean", "--image", "f.png") == [
+        "in: all 4 steps kept it",
+        "  clean clean: image 5, pool/f.png",
+        "  1_integrity         kept",
+        "  2_deduplicate       kept: cosine 0.200 < 0.97",
+        "  3_exact_duplicates  kept",
+        "  4_balance           kept",
+        f"  file: 1,000 bytes, 32 x 24 RGB, sha256 {POOL[5]['sha256'][:16]}, label cat, split train",
+        "  cluster 0: other images: 1, 0 of them in",
+        "  images that went because of it (1): 6 (pool/g.png)",
+    ]
+    assert lines(workspace, "clean", "--image", "4")[-1] == ("  leak: near duplicate of image 7 of raw, split test (cosine 0.993, flagged, still trained on)")
+
+
+def test_the_answer_as_json_is_one_document(workspace: Path) -> None:
+    (told,) = json.loads("\n".join(lines(workspace, "clean", "--image", "b.png", "--json")))
+    assert told["verdict"].startswith("out: step 2 deduplicate")
+    assert (told["key"], told["row"]["id"], told["removed_by"], told["instead"]["uri"]) == ("clean", 1, ["2_deduplicate"], "pool/a.png")
+
+
+def test_two_datasets_of_different_runs_differ_in_images_and_config(workspace: Path) -> None:
+    told = images.difference(workspace, "looser", "clean")
+    assert told["kept"] == (3, 4)
+    assert [(group["reason"], group["examples"]) for group in told["added"]] == [
+        ("out before: deduplicate: near duplicate", ["pool/c.png"]),
+        ("out before: integrity: truncated", ["pool/d.png"]),
+    ]
+    assert [(group["reason"], group["examples"]) for group in told["dropped"]] == [("balance: its cluster is full", ["pool/e.png"])]
+    assert told["config"] == ["clean.steps.1.threshold: 0.97 -> 0.98"]
+    older = sorted(run["id"] for run in ledger.runs(workspace))
+    keys = {images.listing(workspace, f"{run}/clean").made[0].key for run in older}
+    assert keys == {"looser", "clean"}
+    assert lines(workspace, "looser", "--against", "clean")[:3] == [
+        "clean looser against clean clean: 3 -> 4 images in",
+        "added: 2",
+        "  1  out before: deduplicate: near duplicate, pool/c.png",
+    ]
+
+
+def test_a_dataset_against_itself_holds_the_same_images(workspace: Path) -> None:
+    assert lines(workspace, "clean", "--against", "clean") == ["clean clean against clean clean: 3 -> 3 images in, the same ones"]
+
+
+def against(now: list[dict[str, Any]], before: list[dict[str, Any]], folder: Path) -> Iterator[tuple[str, str, list[str]]]:
+    pair = []
+    for name, rows in (("now", now), ("before", before)):
+        pq.write_table(manifest.build(rows), folder / f"{name}.parquet")
+        pair.append(Listing(name, folder / f"{name}.parquet"))
+    found = changes(*pair)
+    for field in ("added", "dropped", "changed", "renamed", "resplit"):
+        yield from ((field, group.reason, group.examples) for group in getattr(found, field))
+
+
+def test_new_gone_changed_moved_and_resplit_files_are_told_apart(tmp_path: Path) -> None:
+    before = [row("a.png"), row("b.png"), row("c.png"), row("d.png"), row("e.png")]
+    now = [row("a.png", sha256="f" * 64), row("x/b.png", sha256=before[1]["sha256"]), row("c.png", split="val"), row("e.png"), row("new.png")]
+    assert list(against(now, before, tmp_path)) == [
+        ("added", "new in the raw pool", ["pool/new.png"]),
+        ("dropped", "no longer in the raw pool", ["pool/d.png"]),
+        ("changed", "other bytes at the same uri", ["pool/a.png"]),
+        ("renamed", "the same bytes at another uri", ["pool/x/b.png"]),
+        ("resplit", "train -> val", ["pool/c.png"]),
+    ]
+
+
+def test_a_copy_of_a_renamed_file_is_new(tmp_path: Path) -> None:
+    before = [row("a.png")]
+    now = [row("x.png", sha256=before[0]["sha256"]), row("y.png", sha256=before[0]["sha256"])]
+    assert list(against(now, before, tmp_path)) == [
+        ("added", "new in the raw pool", ["pool/y.png"]),
+        ("renamed", "the same bytes at another uri", ["pool/x.png"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["teacher", "--against", "clean"], "'teacher' is a Checkpoint; images are listed in Datasets, here: clean (clean)"),
+        (["latest", "--image", "1"], "'latest' is a run; name one of its stages, such as"),
+        (["gone.parquet", "--against", "clean"], "no file gone.parquet; where DVC has a version of it, get it with `dvc pull gone.parquet.dvc`"),
+        (["clean", "--against", "raw", "--image", "1"], "--image asks of one dataset, --against compares two: give one of them"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_line(workspace: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        CliRunner().invoke(app, ["show", *arguments, "--workspace", str(workspace)], catch_exceptions=False)
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_no_manifest_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_text("text")
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "other.parquet")
+    for name, message in (("text", "is no manifest that can be read"), ("other", "is no manifest: it has no column bytes")):
+        with pytest.raises(UserError, match=message):
+            fate(images.listing(tmp_path, str(tmp_path / f"{name}.parquet")), 0)
