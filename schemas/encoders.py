@@ -21,7 +21,16 @@ class Encoder(Spec):
     stem: Literal["imagenet", "cifar", "half"] = Field(
         "imagenet", description="of a ResNet for small images, with a 3x3 first convolution and no max-pool; cifar: stride 1, half: stride 2"
     )
+    pooling: Literal["gem"] | None = Field(
+        None, description="gem: generalised mean (p = 3) of patches or places, a ViT's beside its CLS token; the model's own pooling where not given"
+    )
     neck: PositiveInt | None = Field(None, description="width of a linear layer, batch norm and ReLU after pooling; none where not given")
+    head: PositiveInt | None = Field(
+        None, description="width of a linear layer after these, its output brought to length 1: a descriptor; none where not given"
+    )
+    whitening: PositiveInt | None = Field(
+        None, description="dimensions that a `whiten` stage left, its output brought to length 1; only in a checkpoint, as it is fitted and not trained"
+    )
     options: dict[str, Any] = Field({}, description="further arguments of timm.create_model")
 
     @property

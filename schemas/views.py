@@ -18,7 +18,7 @@ PerCrop = Annotated[
 ]
 """One probability for all global crops, or a list with one for each."""
 
-Preset = Literal["simclr", "simclr_cifar", "moco_v1", "moco_v2", "byol", "barlow_twins", "swav", "dino", "dinov2", "dinov3", "mae"]
+Preset = Literal["simclr", "simclr_cifar", "moco_v1", "moco_v2", "byol", "barlow_twins", "swav", "dino", "dinov2", "dinov3", "mae", "sscd"]
 
 
 class Views(Spec):
@@ -46,13 +46,18 @@ class Views(Spec):
     saturation: Strength = Field(0.8, description="largest relative change of saturation")
     hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.2, description="largest shift of hue, in turns")
     grey: Probability = Field(0.2, description="probability of grey scale")
-    blur: PerCrop = Field(0.5, description="probability of a Gaussian blur, sigma 0.1 to 2.0 at 224 px, less for smaller crops; a list has one a global crop")
+    blur: PerCrop = Field(0.5, description="probability of a Gaussian blur; a list has one a global crop")
+    blur_sigma: Pair = Field((0.1, 2.0), description="range of its standard deviation at 224 px, in pixels; less for smaller crops")
     local_blur: Probability | None = Field(None, description="the same of a local crop; that of the last global one where not given")
     solarize: PerCrop = Field(0.0, description="probability of inverting the bright half; a list has one a global crop")
     local_solarize: Probability | None = Field(None, description="the same of a local crop; that of the last global one where not given")
+    turn: Probability = Field(1.0, description="probability of rotation and shear")
     rotation: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="largest rotation, in degrees")
     shear: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="largest horizontal shear: shift of a row over its distance from the middle")
     noise: Strength = Field(0.0, description="standard deviation of additive Gaussian noise, for pixels in [0, 1]")
+    text: Probability = Field(0.0, description="probability of a pattern like lines of text over the image")
+    shape: Probability = Field(0.0, description="probability of a box or ellipse over the image")
+    compression: Probability = Field(0.0, description="probability of JPEG compression, of quality 1 to 100")
 
     @classmethod
     def spelled_out(cls, written: Any) -> Any:
@@ -78,6 +83,8 @@ class Views(Spec):
             low, high = getattr(self, name)
             if not 0 < low <= high or (name != "ratio" and high > 1):
                 raise Unfit(f"{name} [{low}, {high}] must rise from above 0" + ("" if name == "ratio" else " to at most 1"), name)
+        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise Unfit(f"blur_sigma [{self.blur_sigma[0]}, {self.blur_sigma[1]}] must rise from above 0", "blur_sigma")
         for name in ("blur", "solarize"):
             each = getattr(self, name)
             if isinstance(each, tuple) and len(each) != self.count:
@@ -101,6 +108,7 @@ def _colours(strength: tuple[float, float, float, float], **others: Any) -> dict
     brightness, contrast, saturation, hue = strength
     colours = {"jitter": 0.8, "brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue, "grey": 0.2}
     plain = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5, "blur": 0.5, "solarize": 0.0, "rotation": 0.0, "shear": 0.0, "noise": 0.0}
+    plain |= {"blur_sigma": (0.1, 2.0), "turn": 1.0, "text": 0.0, "shape": 0.0, "compression": 0.0}
     return {**plain, **colours, "local_blur": None, "local_solarize": None, **others}
 
 
@@ -123,6 +131,8 @@ PRESETS: Mapping[str, dict[str, Any]] = {
     "dino": _colours(_WEAK, **_UNLIKE, **_CROPS, scale=(0.4, 1.0), local_scale=(0.05, 0.4)),  # https://arxiv.org/abs/2104.14294, the ViTs'
     "dinov2": _DINOV2,  # https://arxiv.org/abs/2304.07193
     "dinov3": {**_DINOV2, "flip": 0.0},  # https://arxiv.org/abs/2508.10104: the 7B's, which is never flipped
+    # https://github.com/facebookresearch/sscd-copy-detection, "advanced": its quarter turns and free rotations as one
+    "sscd": _colours(_STRONG, blur_sigma=(1.0, 5.0), turn=0.1, rotation=180.0, text=0.1, shape=0.2, compression=0.2),
     "mae": _colours((0.0, 0.0, 0.0, 0.0), scale=(0.2, 1.0), jitter=0.0, grey=0.0, blur=0.0),  # https://arxiv.org/abs/2111.06377
 }
 """What each preset sets. Those of one crop size leave the method's number of crops alone."""

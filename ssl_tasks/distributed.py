@@ -80,6 +80,16 @@ def mean(tensor: Tensor) -> Tensor:
     return gather(tensor[None]).mean(dim=0)
 
 
+def following(tensor: Tensor) -> Tensor:
+    """Each row's next one in the batch of all processes, in the order of ranks; the first one for the last.
+
+    The tensors must have the same shape everywhere. One row a process is exchanged.
+    """
+    firsts = gather(tensor[:1])
+    after = (rank() + 1) % world_size()
+    return torch.cat([tensor[1:], firsts[after : after + 1]])
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.stage import Training
 from ssl_tasks.tracking import Tracker
 from ssl_tasks.train import fit
-from ssl_tasks.weights import initialise, read_weights
+from ssl_tasks.weights import State, initialise, read_weights
 
 
 def pretrain(job: Job, tracker: Tracker, watch: Callable[[Learner], None] | None = None) -> dict[str, Artifact]:
@@ -58,8 +58,8 @@ def _start(encoder: TimmEncoder, stage: Pretrain, job: Job) -> str:
     if stage.init_from.stage:
         source = checkpoints.load_encoder(_checkpoint(job, stage.init_from.stage))
         note = initialise(encoder, source.backbone.state_dict(), f"'{stage.init_from.stage}'")
-        if source.config.neck != encoder.config.neck:
-            return f"{note}; without its neck" if source.config.neck else note
+        if not _same(source.neck.state_dict(), encoder.neck.state_dict()):
+            return f"{note}; without its neck" if len(source.neck) else note
         encoder.neck.load_state_dict(source.neck.state_dict())
         return note
     path = job.workspace / str(stage.init_from.file)
@@ -67,6 +67,11 @@ def _start(encoder: TimmEncoder, stage: Pretrain, job: Job) -> str:
     if job.stamp and sha256(path) != job.stamp:
         raise UserError(f"init_from.file: {path} has changed since the run was planned: run again")
     return initialise(encoder, weights, str(stage.init_from.file))
+
+
+def _same(state: State, other: State) -> bool:
+    """Whether two states have the same names and shapes."""
+    return {name: value.shape for name, value in state.items()} == {name: value.shape for name, value in other.items()}
 
 
 def _checkpoint(job: Job, reference: str) -> Checkpoint:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from schemas.methods.clustering import SwAV
-from schemas.methods.contrastive import MoCoV1, MoCoV2, MoCoV3, SimCLR
+from schemas.methods.contrastive import SSCD, MoCoV1, MoCoV2, MoCoV3, SimCLR
 from schemas.methods.decorrelation import BarlowTwins, VICReg
 from schemas.methods.masked import MAE
 from schemas.methods.prediction import BYOL, SimSiam
@@ -11,13 +11,14 @@ from schemas.methods.self_distillation import DINO, IBOT, DINOv2, DINOv3
 from schemas.methods.spec import MethodSpec
 from schemas.spec import Kinded
 
-Method = Annotated[SimCLR | MoCoV1 | MoCoV2 | MoCoV3 | BarlowTwins | VICReg | BYOL | SimSiam | SwAV | DINO | IBOT | DINOv2 | DINOv3 | MAE, *Kinded]
+Method = Annotated[SimCLR | SSCD | MoCoV1 | MoCoV2 | MoCoV3 | BarlowTwins | VICReg | BYOL | SimSiam | SwAV | DINO | IBOT | DINOv2 | DINOv3 | MAE, *Kinded]
 
 __all__ = [
     "BYOL",
     "DINO",
     "IBOT",
     "MAE",
+    "SSCD",
     "BarlowTwins",
     "DINOv2",
     "DINOv3",

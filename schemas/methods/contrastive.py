@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from schemas.methods.spec import MethodSpec
-from schemas.views import Views, exactly_two
+from schemas.views import Probability, Views, exactly_two
 
 Momentum = Annotated[float, Field(ge=0, le=1)]
 TwoViews = Annotated[Views, AfterValidator(exactly_two)]
@@ -29,6 +29,24 @@ class SimCLR(MethodSpec):
     hidden: PositiveInt = Field(2048, description="hidden width of the projector")
     output: PositiveInt = Field(128, description="dimension of the projector's output")
     views: TwoViews = Field(Views(preset="simclr"), description="how two views are made of an image")
+
+
+class SSCD(MethodSpec):
+    """SimCLR for copy detection: edited and mixed views, spread evenly by KoLeo; the descriptor is kept."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2202.10261"
+    family = "contrastive"
+    year = 2022
+    exports = "encoder with its head"
+    smallest_batch = 256
+    kind: Literal["sscd"] = "sscd"
+    temperature: PositiveFloat = Field(0.05, description="of the softmax over similarities")
+    entropy: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="weight of KoLeo over the nearest descriptor of other content (paper: 30, and 10 to start from)"
+    )
+    mix: Probability = Field(0.05, description="probability that a view is mixed with another image, by CutMix or MixUp, and counts as a copy of both")
+    output: PositiveInt = Field(512, description="dimension of the descriptor; of no effect where encoder.head is given")
+    views: TwoViews = Field(Views(preset="sscd"), description="how two views are made of an image")
 
 
 class MoCoV1(MethodSpec):

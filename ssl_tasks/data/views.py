@@ -1,7 +1,8 @@
 """Augmented views of a whole batch at once, on its device, every sample with its own random parameters.
 
 All that is random is drawn first, for the whole batch of all processes; then the batch is worked on in pieces that fit a CPU's
-cache. The order of changes is the papers': crop and flip, colour jitter, grey, blur, solarize; see `geometry` and `colours`.
+cache. The order of changes is the papers': crop and flip, colour jitter, grey, blur, solarize; see `geometry` and `colours`. What is
+done to copies comes last: marks on the image, then compression; see `marks`.
 
 Differs from torchvision's (and so from SimCLR's and DINO's) pipelines:
 - A crop's box has fractional edges, and is resized with a triangle filter; BYOL, DINO and MAE resize with a cubic one.
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from schemas.views import Views
-from ssl_tasks.data import colours
+from ssl_tasks.data import colours, marks
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.geometry import blurred, crop, random_boxes, turned
 from ssl_tasks.data.geometry import resized as resized
@@ -75,6 +76,8 @@ class Plan(NamedTuple):
         box: left, top, width and height in the image.
         jitter: changes of colour in their order, with their factors.
         sigma: of the blur, in pixels of the view; 0 for none.
+        over: texts and shapes drawn over it.
+        quality: of the compression; infinity for none.
     """
 
     size: int
@@ -86,6 +89,8 @@ class Plan(NamedTuple):
     sigma: Tensor | None
     solarize: Tensor | None
     noise: Tensor | None
+    over: list[marks.Mark]
+    quality: Tensor | None
 
 
 def _plan(config: Views, number: int, side: int, channels: int, image_size: int, draw: Draw) -> Plan:
@@ -97,13 +102,21 @@ def _plan(config: Views, number: int, side: int, channels: int, image_size: int,
         size=size,
         box=random_boxes(draw, side, scale, config.ratio),
         flip=draw.chance(config.flip),
-        turn=(draw.uniform(-config.rotation, config.rotation), draw.uniform(-config.shear, config.shear)) if config.rotation or config.shear else None,
+        turn=_turn(config, draw) if config.rotation or config.shear else None,
         jitter=_jitter(config, channels, draw) if config.jitter else [],
         grey=draw.chance(config.grey) if config.grey and channels == 3 else None,
-        sigma=draw.chance(blur) * draw.uniform(0.1, 2.0) * size / 224 if blur else None,
+        sigma=draw.chance(blur) * draw.uniform(*config.blur_sigma) * size / 224 if blur else None,
         solarize=draw.chance(solarize) if solarize else None,
         noise=config.noise * draw.normals(channels, size, size) if config.noise else None,
+        over=marks.drawn(draw, channels, config.text, config.shape),
+        quality=torch.where(draw.chance(config.compression), draw.uniform(1, 100), torch.inf) if config.compression else None,
     )
+
+
+def _turn(config: Views, draw: Draw) -> tuple[Tensor, Tensor]:
+    degrees, shear = draw.uniform(-config.rotation, config.rotation), draw.uniform(-config.shear, config.shear)
+    turned = draw.chance(config.turn) if config.turn < 1 else True
+    return degrees * turned, shear * turned
 
 
 def _jitter(config: Views, channels: int, draw: Draw) -> list[tuple[str, Tensor]]:
@@ -133,6 +146,10 @@ def _applied(plan: Plan, pixels: Tensor, rows: slice) -> Tensor:
         x = _chosen(plan.solarize[rows], colours.solarize(x), x)
     if plan.noise is not None:
         x = x + plan.noise[rows]
+    for mark in plan.over:
+        x = marks.marked(x, mark.of(rows))
+    if plan.quality is not None:
+        x = marks.compressed(x, plan.quality[rows])
     return normalise(x)
 
 

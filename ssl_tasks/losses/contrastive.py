@@ -5,7 +5,7 @@ Embeddings may have any length, they are L2-normalised here.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, softplus
 
 from ssl_tasks.losses.precision import full_precision
 
@@ -38,6 +38,27 @@ def nt_xent(
     left_out = torch.stack([itself, positive], dim=1) if decoupled else itself[:, None]
     denominator = logits.scatter(1, left_out, -torch.inf).logsumexp(dim=1)
     return (denominator - logits.gather(1, positive[:, None])[:, 0]).mean()
+
+
+@full_precision
+def info_nce(z_BD: Tensor, candidates_ND: Tensor, matches_BN: Tensor, itself_B: Tensor, temperature: float) -> Tensor:
+    """InfoNCE with several positives: a mean over each anchor's positives, then over anchors. SSCD's, https://arxiv.org/abs/2202.10261
+
+    A positive stands against all that does not match: other positives are left out of its denominator. Where its own term is left out
+    too, as some texts print it, the loss has no lower bound.
+
+    Args:
+        z_BD: embeddings of this process.
+        candidates_ND: embeddings of all processes.
+        matches_BN: which candidates share content with each anchor, itself included.
+        itself_B: the row of each anchor among the candidates.
+        temperature: divides the cosine similarities.
+    """
+    logits = normalize(z_BD, dim=1) @ normalize(candidates_ND, dim=1).T / temperature
+    unlike = logits.masked_fill(matches_BN, torch.finfo(logits.dtype).min).logsumexp(dim=1, keepdim=True)
+    positives = matches_BN.scatter(1, itself_B[:, None], False)
+    losses = softplus(unlike - logits).masked_fill(~positives, 0.0)
+    return (losses.sum(dim=1) / positives.sum(dim=1)).mean()
 
 
 @full_precision

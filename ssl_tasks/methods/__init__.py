@@ -8,6 +8,7 @@ from ssl_tasks.methods.clustering.swav import SwAV
 from ssl_tasks.methods.contrastive.moco import MoCo
 from ssl_tasks.methods.contrastive.moco_v3 import MoCoV3
 from ssl_tasks.methods.contrastive.simclr import SimCLR
+from ssl_tasks.methods.contrastive.sscd import SSCD
 from ssl_tasks.methods.decorrelation.barlow_twins import BarlowTwins
 from ssl_tasks.methods.decorrelation.vicreg import VICReg
 from ssl_tasks.methods.masked.mae import MAE
@@ -21,6 +22,7 @@ from ssl_tasks.nn.encoder import TimmEncoder
 
 METHODS: dict[type[configs.MethodSpec], Any] = {
     configs.SimCLR: SimCLR,
+    configs.SSCD: SSCD,
     configs.MoCoV1: MoCo,
     configs.MoCoV2: MoCo,
     configs.MoCoV3: MoCoV3,

@@ -34,7 +34,14 @@ def create(config: Encoder) -> Any:
         ) from error
     if config.stem != "imagenet":
         _small_stem(backbone, config)
+    if config.pooling:
+        unpool(backbone)
     return backbone
+
+
+def unpool(backbone: Any) -> None:
+    """Let a timm model give what it would pool: tokens (B, P + N, D), or places (B, D, H, W); what it has behind its pooling works on each."""
+    backbone.reset_classifier(0, "")
 
 
 def _arguments(config: Encoder) -> dict[str, Any]:

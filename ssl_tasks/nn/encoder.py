@@ -13,8 +13,9 @@ from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.training import Train
 from ssl_tasks.nn import vit
-from ssl_tasks.nn.backbone import create
+from ssl_tasks.nn.backbone import create, unpool
 from ssl_tasks.nn.batchnorm import GlobalBatchNorm
+from ssl_tasks.nn.descriptor import Unit, Whitening, gem
 from ssl_tasks.nn.heads import mlp
 from ssl_tasks.nn.packed import through_blocks
 from ssl_tasks.nn.vit import Features
@@ -26,8 +27,8 @@ class TimmEncoder(nn.Module):
     Attributes:
         config: what it was made from.
         backbone: the timm model; its state dict is what a checkpoint holds, with the neck's.
-        neck: what the pooled feature goes through, the identity where `config.neck` is not given.
-        dim: length of the pooled feature vector.
+        neck: what the pooled feature goes through: `config.neck`, `head` and `whitening` in this order; nothing where none is given.
+        dim: length of the feature vector that comes out.
 
     Raises:
         UserError: if timm knows no such model, or the model takes no such argument.
@@ -38,8 +39,11 @@ class TimmEncoder(nn.Module):
         self.config = config
         backbone = create(config)
         self.backbone = backbone
-        self.dim: int = getattr(backbone, "head_hidden_size", None) or backbone.num_features
-        self.neck: nn.Module = self._neck(config.neck) if config.neck else nn.Identity()
+        self.dim = self._pooled_dim()
+        self.neck = nn.Sequential()
+        for width, layers in ((config.neck, self._neck), (config.head, self._head), (config.whitening, self._whitening)):
+            if width:
+                self._append(layers(width), width)
         self._pieces, self._checkpointing, self._through_blocks = 1, False, through_blocks
         self._momenta: list[tuple[Any, float | None]] = []
 
@@ -49,13 +53,61 @@ class TimmEncoder(nn.Module):
         Raises:
             UserError: where there is a neck already.
         """
-        if self.config.neck:
-            raise UserError("encoder.neck is set, and the method keeps the first layer of its projector as the neck: leave encoder.neck out")
-        self.config, self.neck = self.config.model_copy(update={"neck": width}), self._neck(width)
+        if set_already := next((name for name in ("neck", "head") if getattr(self.config, name)), None):
+            raise UserError(f"encoder.{set_already} is set, and the method keeps the first layer of its projector as the neck: leave encoder.{set_already} out")
+        self.config = self.config.model_copy(update={"neck": width})
+        self._append(self._neck(width), width)
 
-    def _neck(self, width: int) -> nn.Sequential:
-        before, self.dim = self.dim, width
-        return nn.Sequential(*mlp(before, width, last_norm=True), nn.ReLU())
+    def add_head(self, width: int) -> None:
+        """Pool by GeM, and let the pooled feature go through a linear layer to length 1, where the config does not say so already.
+
+        Raises:
+            UserError: where a neck or head is there that follows another pooling.
+        """
+        if not self.config.pooling:
+            if self.config.neck or self.config.head:
+                raise UserError("encoder.neck and encoder.head follow a pooling that the method replaces by gem: set encoder.pooling to gem, or leave them out")
+            unpool(self.backbone)
+            self.config = self.config.model_copy(update={"pooling": "gem"})
+            self.dim = self._pooled_dim()
+        if not self.config.head:
+            self.config = self.config.model_copy(update={"head": width})
+            self._append(self._head(width), width)
+
+    def add_whitening(self, mean: Tensor, matrix: Tensor) -> None:
+        """Let features less `mean` (dim,) be multiplied by `matrix` (K, dim), and brought to length 1, at the end.
+
+        Raises:
+            UserError: where they are whitened already.
+        """
+        if self.config.whitening:
+            raise UserError("the checkpoint is whitened already: name the one that it was made from")
+        kept = len(matrix)
+        layers = self._whitening(kept)
+        layers[0].load_state_dict({"mean": mean, "matrix": matrix})
+        self.config = self.config.model_copy(update={"whitening": kept})
+        self._append(layers, kept)
+
+    def _append(self, layers: list[nn.Module], width: int) -> None:
+        self.neck.extend(layers)
+        self.dim = width
+
+    def _neck(self, width: int) -> list[nn.Module]:
+        return [*mlp(self.dim, width, last_norm=True), nn.ReLU()]
+
+    def _head(self, width: int) -> list[nn.Module]:
+        return [nn.Linear(self.dim, width), Unit()]
+
+    def _whitening(self, width: int) -> list[nn.Module]:
+        return [Whitening(self.dim, width), Unit()]
+
+    def _pooled_dim(self) -> int:
+        dim: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        return 2 * dim if self.config.pooling and self._has_cls_token else dim
+
+    @property
+    def _has_cls_token(self) -> bool:
+        return getattr(self.backbone, "cls_token", None) is not None
 
     @property
     def width(self) -> int:
@@ -63,13 +115,13 @@ class TimmEncoder(nn.Module):
         return int(self.backbone.num_features)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pooled features (B, dim) of normalised images (B, C, H, W): CLS token of a ViT, global average of a ConvNet.
+        """Features (B, dim) of normalised images (B, C, H, W): CLS token of a ViT, global average of a ConvNet, or what the config makes of them.
 
         Plain ViTs also take crops of another size than `config.image_size`, as long as it is a multiple of the patch.
         """
         if self.is_vit:
             return self.tokens(images).pooled
-        pooled: Tensor = self.neck(self._in_pieces(lambda crops: [self.backbone(crop) for crop in crops], [images])[0])
+        pooled: Tensor = self.neck(self._pooled(self._in_pieces(lambda crops: [self.backbone(crop) for crop in crops], [images])[0]))
         return pooled
 
     def tokens(self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> Features:
@@ -193,12 +245,25 @@ class TimmEncoder(nn.Module):
             norm.momentum = 0.0
 
     def _features(self, features: Tensor) -> Features:
-        pooled: Tensor = self.neck(self.backbone.forward_head(features, pre_logits=True))
+        pooled: Tensor = self.neck(self._pooled(self.backbone.forward_head(features, pre_logits=True)))
+        return Features(pooled, self._places(features))
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        """What comes out of the timm model, pooled by GeM where it does not pool itself: a ViT's CLS token is put in front."""
+        if not self.config.pooling:
+            return features
+        if features.ndim == 2:
+            raise UserError(f"encoder.pooling gem: '{self.config.name}' pools in a way of its own; leave it out or take another encoder")
+        pooled = gem(self._places(features))
+        return torch.cat([features[:, 0], pooled], dim=1) if self._has_cls_token else pooled
+
+    def _places(self, features: Tensor) -> Tensor:
+        """One feature a patch or place, (B, N, width), of what timm gives."""
         if features.ndim == 3:
-            return Features(pooled, features[:, self.prefix_tokens :])
+            return features[:, self.prefix_tokens :]
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
-            return Features(pooled, features.flatten(1, 2))
-        return Features(pooled, features.flatten(2).transpose(1, 2))
+            return features.flatten(1, 2)
+        return features.flatten(2).transpose(1, 2)
 
 
 def encoders_that_learn(module: nn.Module) -> list[TimmEncoder]:

@@ -156,7 +156,7 @@ CASES: list[tuple[str, str, str]] = [
     (
         "teacher_temperature: 0.05",
         "views: dinno",
-        "13:50 stages.teacher.method.views: must be one of simclr, simclr_cifar, moco_v1, moco_v2, byol, barlow_twins, swav, dino, dinov2, dinov3, mae, "
+        "13:50 stages.teacher.method.views: must be one of simclr, simclr_cifar, moco_v1, moco_v2, byol, barlow_twins, swav, dino, dinov2, dinov3, mae, sscd, "
         "not the text 'dinno'; did you mean 'dino'?",
     ),
     ("teacher_temperature: 0.05", "views: {blur: [0.1, 2]}", "13:63 stages.teacher.method.views.blur.1: must be at most 1.0, not the number 2"),
