@@ -1,6 +1,5 @@
 """Where images come from."""
 
-from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -17,14 +16,57 @@ class Digits(Spec):
     path: str = Field("data/digits", description="where the files are written, relative to the workspace")
 
 
-class Folder(Spec):
+class Files(Spec):
+    """What every source says whose images a person brought."""
+
+    path: str
+    holdout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of images, chosen by their bytes, that becomes the test split")
+
+    @field_validator("path")
+    @classmethod
+    def _is_one_place(cls, path: str) -> str:
+        if "://" in path and "::" in path:
+            raise ValueError("must be one address: an image in a container is found by itself")
+        if path.startswith(("file:", "local:")):
+            raise ValueError("must be the path itself where files are on this machine")
+        return path
+
+
+class Folder(Files):
     """A folder of jpg, png, webp, bmp, tiff, gif or npy (uint8, H x W x channels) files, of any nesting; symlinks are not followed out of it."""
 
     kind: Literal["folder"] = "folder"
-    path: str = Field(description="the folder, absolute or relative to the workspace")
+    path: str = Field(description="the folder, absolute or relative to the workspace, or an address such as s3://bucket/images")
     labels: bool = Field(False, description="true: the name of the folder that holds an image is its label")
     splits: bool = Field(False, description="true: the first folder level names the split (train, val, test)")
-    holdout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of images, chosen by their bytes, that becomes the test split")
+
+
+class WebDataset(Files):
+    """Tar shards: files of one name are a sample (0001.jpg, 0001.cls). Images are read where they lie in the shards, which are never unpacked."""
+
+    kind: Literal["webdataset"] = "webdataset"
+    path: str = Field(description="a folder, a shard or a glob of shards (shards/train-*.tar), absolute, relative to the workspace or an address")
+    labels: bool = Field(False, description="true: a sample's label is what its .cls file says, or `label` in its .json file")
+    splits: bool = Field(False, description="true: the first folder level names the split; of shards in no folder their name up to the first `-`")
+
+
+class Parquet(Files):
+    """Parquet files with a column of encoded images: their bytes, or a struct of `bytes` and `path` as Hugging Face writes them."""
+
+    kind: Literal["parquet"] = "parquet"
+    path: str = Field(description="a folder, a file or a glob of files (data/train-*.parquet), absolute, relative to the workspace or an address")
+    image: str = Field("image", description="column of the images")
+    label: str | None = Field(None, description="column of the labels; without it there are none")
+    splits: bool = Field(False, description="true: the first folder level names the split; of files in no folder their name up to the first `-`")
+
+
+class HuggingFace(Files):
+    """A data set, or a dict of one a split, that Hugging Face `datasets` left on disk by `save_to_disk`; that library is not needed."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str = Field(description="the folder, absolute or relative to the workspace, or an address")
+    image: str = Field("image", description="column of the images")
+    label: str | None = Field(None, description="column of the labels; without it there are none")
 
 
 class Torchvision(Spec):
@@ -73,10 +115,14 @@ class Planted(Spec):
         return self
 
 
-Source = Annotated[Digits | Folder | Torchvision | Scenes | Planted, *Kinded]
+Source = Annotated[Digits | Folder | WebDataset | Parquet | HuggingFace | Torchvision | Scenes | Planted, *Kinded]
 
 
-def under_workspace(path: str) -> bool:
-    """Whether a path of a source lies inside the workspace by its spelling."""
-    pure = PurePosixPath(path)
-    return not pure.is_absolute() and ".." not in pure.parts
+def is_address(path: str) -> bool:
+    """Whether a path of a source is an address, such as s3://bucket/images, rather than a place on this machine's disks."""
+    return "://" in path
+
+
+def on_disk(source: Source) -> str:
+    """Where the files of a source lie on this machine's disks, as written; empty where they lie elsewhere or are made by code that names its own place."""
+    return source.path if isinstance(source, Digits | Files) and not is_address(source.path) else ""

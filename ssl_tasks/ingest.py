@@ -1,25 +1,25 @@
 """Ingest: list the images of a source in a manifest. The images stay where they are."""
 
-import os
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import Artifact, sha256
+from schemas.artifacts import Artifact
 from schemas.job import Job
 from schemas.sources import Source
 from schemas.stages import Ingest
 from ssl_tasks import artifacts
-from ssl_tasks.data import images, manifest, sources
+from ssl_tasks.data import containers, images, manifest, sources
 from ssl_tasks.data.folder import Found
 from ssl_tasks.data.store import parallel
 from ssl_tasks.tracking import Tracker
 
 
 def ingest(job: Job, tracker: Tracker) -> dict[str, Artifact]:
-    """Write the manifest of a source: one row an image file, with its hash and what its header says.
+    """Write the manifest of a source: one row an image, with its hash and what its header says.
 
-    A file that cannot be read is listed all the same, without hash or size: what becomes of it is for curation to decide.
+    An image that cannot be read is listed all the same, without hash or size: what becomes of it is for curation to decide.
 
     Raises:
         UserError: where there are no images, or they cannot be made or downloaded.
@@ -48,25 +48,20 @@ def ingest(job: Job, tracker: Tracker) -> dict[str, Artifact]:
 
 
 def describe(file: Found, source: Source, workspace: Path) -> dict[str, Any]:
-    """What a manifest says of one file."""
+    """What a manifest says of one image, whose bytes are read once."""
     try:
-        digest, size = sha256(file.path), file.path.stat().st_size
+        data = containers.read_bytes(file.uri, workspace, file.stamp)
     except OSError:
-        digest, size = "", 0
-    width, height, mode = images.header(file.path) or (None, None, None)
+        data = None
+    digest = hashlib.sha256(data).hexdigest() if data is not None else ""
+    width, height, mode = (images.header(data) if data is not None else None) or (None, None, None)
     return {
-        "uri": uri(file.path, workspace),
+        "uri": containers.listed(file.uri, workspace),
         "sha256": digest,
-        "bytes": size,
+        "bytes": len(data or b""),
         "width": width,
         "height": height,
         "mode": mode,
         "label": file.label,
         "split": sources.split(source, file, digest),
     }
-
-
-def uri(path: Path, workspace: Path) -> str:
-    """The path relative to the workspace, or absolute where it lies outside; symlinks stay as they are."""
-    absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(workspace))
-    return (absolute.relative_to(root) if absolute.is_relative_to(root) else absolute).as_posix()

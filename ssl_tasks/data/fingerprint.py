@@ -3,22 +3,30 @@
 import hashlib
 from pathlib import Path
 
-from schemas.sources import Folder, Source
-from ssl_tasks.data.folder import walk
+from schemas.sources import Files, Folder, Planted, Source
+from ssl_tasks.data.folder import entries
 
 
 def fingerprint(source: Source, workspace: Path) -> str:
     """Stamp of a source's content; no file is read and nothing heavy imported.
 
-    For a folder: the names, sizes and modification times of its images. The bytes of every other source follow from its config.
+    Of files on disk: their names, sizes and modification times. Of files at an address: their names, and the hashes that the
+    store tells of their content, or where it tells none their sizes and times. The bytes of every other source follow from its config.
 
     Raises:
-        UserError: where a folder is missing, cannot be read or holds no image.
+        UserError: where a folder is missing, cannot be read or holds nothing of the source's kind.
     """
-    if not isinstance(source, Folder):
+    if isinstance(source, Planted) and isinstance(source.images, Folder):
+        return f"planted@1:{fingerprint(source.images, workspace)}"
+    if not isinstance(source, Files):
         return f"{source.kind}@1"
-    root, digest = workspace / source.path, hashlib.sha256()
-    for path in walk(root):
-        stat = path.lstat() if not path.exists() else path.stat()
-        digest.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    digest = hashlib.sha256()
+    for entry in entries(source, workspace):
+        stamp = entry.stamp or _stamp(Path(entry.uri))
+        digest.update(f"{'/'.join(entry.parts)}\0{stamp}\n".encode())
     return digest.hexdigest()
+
+
+def _stamp(path: Path) -> str:
+    stat = path.stat() if path.exists() else path.lstat()
+    return f"{stat.st_size}\0{stat.st_mtime_ns}"

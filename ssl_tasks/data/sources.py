@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from schemas.job import CACHE
-from schemas.sources import Digits, Folder, Planted, Scenes, Source, Torchvision
-from ssl_tasks.data import digits, folder, planted, scenes, torchvision_sets
+from schemas.sources import Digits, Files, Folder, HuggingFace, Parquet, Planted, Scenes, Source, Torchvision, WebDataset, is_address
+from ssl_tasks.data import digits, folder, huggingface, planted, scenes, shards, torchvision_sets
 from ssl_tasks.data.folder import Found
 
 
@@ -24,15 +24,17 @@ def materialise(source: Source, workspace: Path) -> None:
             scenes.write(source, scenes.place(source, workspace), scratch)
         case Planted():
             planted.write(source, planted.place(source, workspace), workspace)
-        case Folder():
+        case Files():
             pass
 
 
 def files(source: Source, workspace: Path) -> list[Found]:
-    """Path, label and split of each image of a source, sorted by path. A folder's `holdout` is not yet applied: see `split`.
+    """Place, label and split of each image of a source, sorted by the files' paths, and within a container as they lie there.
+
+    Containers at an address are downloaded. `holdout` is not yet applied: see `split`.
 
     Raises:
-        UserError: where there are none, or a folder cannot be read.
+        UserError: where there are none, or they cannot be listed.
     """
     match source:
         case Digits():
@@ -44,7 +46,14 @@ def files(source: Source, workspace: Path) -> list[Found]:
         case Planted():
             return folder.listing(planted.place(source, workspace) / source.part, labels=True, splits=True)
         case Folder():
-            return folder.listing(workspace / source.path, source.labels, source.splits)
+            where = source.path if is_address(source.path) else str(workspace / source.path)
+            return folder.images(folder.entries(source, workspace), where, source.labels, source.splits)
+        case WebDataset():
+            return shards.of_tars(source, workspace)
+        case Parquet():
+            return shards.of_parquet(source, workspace)
+        case HuggingFace():
+            return huggingface.found(source, workspace)
 
 
 def split(source: Source, found: Found, sha256: str) -> str:
@@ -52,5 +61,5 @@ def split(source: Source, found: Found, sha256: str) -> str:
 
     Copies of a file therefore land on the same side.
     """
-    held_out = isinstance(source, Folder) and found.split == "train" and int(sha256[:13] or "f" * 13, 16) < source.holdout * 16**13
+    held_out = isinstance(source, Files) and found.split == "train" and int(sha256[:13] or "f" * 13, 16) < source.holdout * 16**13
     return "test" if held_out else found.split
