@@ -15,6 +15,7 @@ from schemas.errors import UserError
 from schemas.job import Job
 from schemas.stages import Curate
 from ssl_tasks import artifacts
+from ssl_tasks.curate import report as page
 from ssl_tasks.curate import shards
 from ssl_tasks.curate.decisions import NOBODY, Decisions
 from ssl_tasks.curate.pool import Pool
@@ -30,7 +31,7 @@ def curate(job: Job, tracker: Tracker, mapper: shards.Mapper = shards.threads) -
     """Apply the steps to the kept train images; other splits pass untouched, but what cannot be read there is quarantined too.
 
     Besides the manifest the artifact holds `quarantine.csv` (uri and reason of what `integrity` removed) and `report.json`
-    (counts and examples of each step).
+    (counts and examples of each step), and for a person `report.html` with its `figures/`.
 
     Raises:
         UserError: where a step leaves no train image, or an image cannot be decoded.
@@ -39,6 +40,7 @@ def curate(job: Job, tracker: Tracker, mapper: shards.Mapper = shards.threads) -
     dataset = read(job.folder(job.inputs[job.stage.dataset]))
     assert isinstance(dataset, Dataset)
     table, folder = manifest.read(dataset), artifacts.draft(job)
+    before, removed_by = table, np.full(len(table), page.STAYS, np.int16)
     pool = Pool(job, table, table, "", 0, folder, mapper, lambda _done, _of: None)
     metrics: dict[str, float] = {}
     report: list[dict[str, Any]] = []
@@ -51,6 +53,7 @@ def curate(job: Job, tracker: Tracker, mapper: shards.Mapper = shards.threads) -
         pool.progress(0, 1)
         decisions = decide(step, pool)
         table = applied(pool, step.kind, decisions)
+        removed_by[pool.ids[decisions.removed]] = number
         left, removed = len(manifest.kept(table)), int(decisions.removed.sum())
         counts = {"considered": len(pool.rows), "removed": removed, "kept": left, **decisions.metrics}
         metrics |= {f"curate/{name}/{key}": float(value) for key, value in counts.items()}
@@ -63,6 +66,7 @@ def curate(job: Job, tracker: Tracker, mapper: shards.Mapper = shards.threads) -
         tracker.metrics({k: v for k, v in metrics.items() if k.startswith(f"curate/{name}/")}, number)
         if not left:
             raise UserError(f"stages.{job.name}.steps.{number}: {step.kind} leaves no train image of {len(pool.rows)}; loosen the step, or look at the images")
+    page.write(folder, page.Story(pool, before, table, report, removed_by))
     tracker.progress(count, count, {})
     manifest.write(table, folder)
     (folder / REPORT).write_text(json.dumps({"steps": report}, indent=1))
