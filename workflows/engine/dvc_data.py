@@ -1,6 +1,13 @@
-"""Which bytes the raw images are: `data.dvc` names them, DVC checks them, fetches them and keeps a copy of them in its cache."""
+"""Which bytes the raw images are: `data.dvc` names them, DVC checks them, fetches them and keeps a copy of them in its cache.
 
+And a version of each manifest that a run makes of them: `manifests/PIPELINE/STAGE.parquet`, added as `dvc add` does, so that the
+choice of images can be pushed, pulled, diffed and found in git's history as the images can.
+"""
+
+import hashlib
 import os
+import shutil
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +17,7 @@ import yaml
 from schemas.errors import UserError
 
 FILE = "data.dvc"
+MANIFESTS = Path("manifests")
 _CACHED_UP_TO = 200_000_000
 """Bytes of a data set up to which a run keeps a copy in DVC's cache; `dvc add` does it for larger ones when a person asks for it."""
 
@@ -57,6 +65,64 @@ def check(workspace: Path) -> str:
     except DvcException as error:
         raise UserError(f"DVC cannot check {workspace / FILE}: {_line(error)}") from error
     return named
+
+
+def keep_manifests(workspace: Path, made: Mapping[str, Path]) -> str:
+    """Add to DVC the manifests that it has no version of yet; imports DVC only where there are some. Never fails, and never commits to git.
+
+    Args:
+        made: of each Dataset, such as `digits/clean`, the manifest in its artifact.
+
+    Returns:
+        A line for the person who watches; empty where all is as it was, or the workspace is no DVC repository.
+    """
+    if not (workspace / ".dvc").is_dir():
+        return ""
+    targets = {workspace / MANIFESTS / f"{name}.parquet": path for name, path in made.items()}
+    try:
+        changed = {target: path for target, path in targets.items() if not _has_version(target, path)}
+        if changed:
+            _add(workspace.resolve(), changed)
+    except Exception as error:
+        return f"DVC took no version of the manifests, the next run tries again: {_reason(error)}"
+    names = ", ".join(str(target.relative_to(workspace)) for target in changed)
+    return f"DVC has a version of {names}: commit its .dvc file, share it with `dvc push`" if names else ""
+
+
+def _has_version(target: Path, made: Path) -> bool:
+    """Whether a manifest lies there, and the `.dvc` file beside it names its bytes."""
+    try:
+        (out,) = yaml.safe_load(Path(f"{target}.dvc").read_text(encoding="utf-8"))["outs"]
+        if not target.is_file() or target.stat().st_size != made.stat().st_size:
+            return False
+        with made.open("rb") as file:
+            return str(out["md5"]) == hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
+        return False
+
+
+def _add(workspace: Path, changed: Mapping[Path, Path]) -> None:
+    """Copy manifests to where they are versioned, and add them; as others may not in the meantime, DVC's lock is held throughout."""
+    os.environ["DVC_NO_ANALYTICS"] = "1"
+    from dvc.repo import Repo, lock_repo
+
+    in_git = any((folder / ".git").exists() for folder in (workspace, *workspace.parents))
+    with closing(Repo(str(workspace), config={} if in_git else {"core": {"no_scm": True}})) as repo, lock_repo(repo):
+        for target, made in changed.items():
+            draft = target.with_suffix(".draft")
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(made, draft)
+                draft.replace(target)  # not written into: with `cache.type` symlink or hardlink it is the cache's own file
+            finally:
+                draft.unlink(missing_ok=True)
+        repo.add([str(target) for target in changed])
+
+
+def _reason(error: Exception) -> str:
+    from dvc.lock import LockError
+
+    return "another DVC process works in the workspace" if isinstance(error, LockError) else _line(error)
 
 
 def _stated(workspace: Path) -> dict[str, str]:

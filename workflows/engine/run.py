@@ -11,8 +11,8 @@ from schemas.artifacts import sha256
 from schemas.errors import UserError
 from schemas.load import load, warnings
 from schemas.pipeline import Pipeline
-from schemas.sources import Digits, Folder
-from schemas.stages import Ingest, Pretrain, Stage
+from schemas.sources import Digits, on_disk
+from schemas.stages import Curate, Ingest, Pretrain, Stage, embedding_files
 from ssl_tasks.data.fingerprint import fingerprint
 from workflows.engine import dvc_data, ledger
 from workflows.engine.environment import environment
@@ -95,6 +95,8 @@ def run_pipeline(
             listen("warning", {"event": "note", "message": str(doubt)})
         outcome = _execute(plan, file, overrides, params or {}, listen)
         _point_to_latest(plan)
+        if outcome.status != "cancelled" and (note := dvc_data.keep_manifests(workspace, _manifests(plan))):
+            listen("dvc", {"event": "note", "message": note})
         return outcome
 
 
@@ -111,26 +113,29 @@ def prepare_data(pipeline: Pipeline, workspace: Path) -> None:
 
         for source in generated:
             materialise(source, workspace)
-    if any(isinstance(s, Digits | Folder) and dvc_data.covers(workspace, s.path) for s in sources):
+    if any(dvc_data.covers(workspace, path) for source in sources if (path := on_disk(source))):
         dvc_data.check(workspace)
 
 
 def _stamp(name: str, stage: Stage, workspace: Path, version: str) -> str:
     """What stands for the bytes that a stage reads besides artifacts; empty where it reads none."""
     if isinstance(stage, Pretrain) and stage.init_from and stage.init_from.file:
-        return _sha256_of_weights(name, workspace / stage.init_from.file)
+        return _sha256_of_weights(f"stages.{name}.init_from.file", workspace / stage.init_from.file)
+    if isinstance(stage, Curate):
+        files = {f"stages.{name}.steps.{i}.embedding.file": workspace / file for i, file in embedding_files(stage)}
+        return "+".join(dict.fromkeys(_sha256_of_weights(key, path) for key, path in files.items()))
     if not isinstance(stage, Ingest):
         return ""
-    if isinstance(stage.source, Digits | Folder) and dvc_data.covers(workspace, stage.source.path):
+    if (path := on_disk(stage.source)) and dvc_data.covers(workspace, path):
         return version
     return fingerprint(stage.source, workspace)
 
 
-def _sha256_of_weights(name: str, path: Path) -> str:
+def _sha256_of_weights(key: str, path: Path) -> str:
     try:
         return sha256(path)
     except OSError as error:
-        raise UserError(f"stages.{name}.init_from.file: cannot read {path} ({error.strerror}); the path is relative to the workspace") from None
+        raise UserError(f"{key}: cannot read {path} ({error.strerror}); the path is relative to the workspace") from None
 
 
 def _execute(plan: Plan, file: Path, overrides: Sequence[str], params: Mapping[str, Any], listen: Listen) -> Outcome:
@@ -183,6 +188,12 @@ def _point_to_latest(plan: Plan) -> None:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(os.path.relpath(artifact.folder, link.parent))
+
+
+def _manifests(plan: Plan) -> dict[str, Path]:
+    """Of each Dataset that is made, the manifest."""
+    datasets = (p for p in plan.stages.values() if p.stage.makes == "Dataset" and p.status != "skipped")
+    return {f"{plan.pipeline.name}/{p.name.replace('/', '_')}": a.path("manifest.parquet") for p in datasets for a in plan.artifacts(p).values()}
 
 
 def results(plan: Plan) -> dict[str, float]:
