@@ -94,7 +94,7 @@ def test_a_glob_or_one_file_names_shards(tmp_path: Path) -> None:
     (tmp_path / "elsewhere/9.tar").symlink_to(tmp_path / "pool/train/0000.tar")
     with pytest.raises(UserError, match="no tar files under"):
         sources.files(WebDataset(path="elsewhere/*.tar"), tmp_path)
-    with pytest.raises(UserError, match="no tar files match .*x-"):
+    with pytest.raises(UserError, match=r"no tar files match .*x-"):
         sources.files(WebDataset(path="pool/x-*.tar"), tmp_path)
     with pytest.raises(UserError, match=r"nowhere.tar does not exist"):
         sources.files(WebDataset(path="nowhere.tar"), tmp_path)
@@ -247,11 +247,11 @@ def test_a_label_that_cannot_be_read_is_a_user_error(tmp_path: Path, name: str, 
 
 def test_columns_are_checked_when_the_table_is_listed(tmp_path: Path) -> None:
     as_parquet(tmp_path / "pool", world())
-    with pytest.raises(UserError, match="has no column 'img': set `source.image` to one of image, label"):
+    with pytest.raises(UserError, match=r"has no column 'img': set `source.image` to one of image, label"):
         sources.files(Parquet(path="pool", image="img"), tmp_path)
-    with pytest.raises(UserError, match="has no column 'class': set `source.label` to one of"):
+    with pytest.raises(UserError, match=r"has no column 'class': set `source.label` to one of"):
         sources.files(Parquet(path="pool", label="class"), tmp_path)
-    with pytest.raises(UserError, match="column 'label' .* holds int64, not encoded images"):
+    with pytest.raises(UserError, match=r"column 'label' .* holds int64, not encoded images"):
         sources.files(Parquet(path="pool", image="label"), tmp_path)
     with pytest.raises(UserError, match=r"column 'image' .* holds struct.*: labels are"):
         sources.files(Parquet(path="pool", label="image"), tmp_path)
@@ -282,15 +282,15 @@ def test_the_path_beside_missing_bytes_is_never_opened(tmp_path: Path) -> None:
 
 
 def test_rows_in_order_decode_each_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [picture(seed) for seed in range(40)]
-    pq.write_table(cells(pictures), tmp_path / "0.parquet", row_group_size=8)
+    pictures = [picture(seed) for seed in range(160)]
+    pq.write_table(cells(pictures), tmp_path / "0.parquet", row_group_size=32)
     decoded: list[int] = []
     plain = pq.ParquetFile.read_row_group
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda file, group, **options: (decoded.append(group), plain(file, group, **options))[1])
     with ThreadPoolExecutor(8) as pool:
-        images = list(pool.map(lambda row: tables.read_parquet(tmp_path / "0.parquet", row, "image"), range(40)))
+        images = list(pool.map(lambda row: tables.read_parquet(tmp_path / "0.parquet", row, "image"), range(160)))
     assert images == [p.data for p in pictures]
-    assert decoded == [0, 1, 2, 3, 4]
+    assert sorted(decoded) == [0, 1, 2, 3, 4]
 
 
 def test_a_row_group_too_large_to_be_decoded_for_one_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ def test_a_changed_shard_is_read_anew_and_a_missing_one_is_an_os_error(tmp_path:
     os.utime(path, ns=(1, 1))
     assert containers.read_bytes("tar://1.png::0.tar", tmp_path) == b"second"
     for uri in ("tar://2.png::0.tar", "tar://1.png::nowhere.tar", "parquet://0/image::nowhere.parquet", "arrow://0/image::nowhere.arrow"):
-        with pytest.raises(OSError, match="no such|No such"):
+        with pytest.raises(OSError, match=r"no such|No such"):
             containers.read_bytes(uri, tmp_path)
 
 
