@@ -25,9 +25,9 @@ def of_tars(source: WebDataset, workspace: Path) -> list[Found]:
     found = []
     for entry, path in on_disk(entries(source, workspace), workspace):
         container, split = listed(entry.uri, workspace), split_of(entry) if source.splits else "train"
-        table = tars.members(path)
-        names = table["name"].to_pylist()
-        known = _labels(path, names, table["offset"].to_pylist(), table["size"].to_pylist()) if source.labels else {}
+        members = tars.members(path)
+        names = members.names.to_pylist()
+        known = _labels(path, names, members.offsets.tolist(), members.sizes.tolist()) if source.labels else {}
         found += [Found(member(n, container), known.get(_sample(n)[0]), split, entry.stamp) for n in names if n.lower().endswith(SUFFIXES)]
     return _some(found, source)
 

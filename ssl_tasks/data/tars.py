@@ -7,15 +7,17 @@ point out of the archive are refused.
 import errno
 import os
 import tarfile
+from bisect import bisect_left
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from schemas.errors import UserError
 from ssl_tasks.data.folder import COMPRESSED_TARS
@@ -26,8 +28,23 @@ _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd")
 _lock = Lock()
 
 
-def members(path: Path) -> pa.Table:
-    """The files in a shard, in its order: `name` (percent-encoded), `offset` and `size` in bytes.
+class Members(NamedTuple):
+    """The files in a shard, in its order.
+
+    Attributes:
+        names: percent-encoded.
+        offsets, sizes: in bytes, (N,), int64.
+        order: rows by their names, (N,), int64.
+    """
+
+    names: pa.StringArray
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+
+def members(path: Path) -> Members:
+    """The files in a shard.
 
     Folders are left out, and so is what is hidden, such as the `._x` that macOS puts beside each file. A last member that is cut
     short is listed with the size that it should have.
@@ -51,14 +68,14 @@ def read(path: Path, name: str) -> bytes:
         OSError: where there is none of this name, or it is no file.
         UserError: see `members`.
     """
-    table = members(path)
-    row = pc.index(table["name"], name).as_py()
-    if row < 0:
+    names, offsets, sizes, order = members(path)
+    place = bisect_left(order, name, key=lambda row: names[int(row)].as_py())
+    row = int(order[place]) if place < len(order) else -1
+    if row < 0 or names[row].as_py() != name:
         raise FileNotFoundError(errno.ENOENT, "the shard has no such member")
-    offset, size = table["offset"][row].as_py(), table["size"][row].as_py()
-    if offset == NOT_A_FILE:
+    if offsets[row] == NOT_A_FILE:
         raise OSError(errno.EINVAL, "it is a link or a device, not a file")
-    return slices(path, [(offset, size)])[0]
+    return slices(path, [(int(offsets[row]), int(sizes[row]))])[0]
 
 
 def slices(path: Path, places: list[tuple[int, int]]) -> list[bytes]:
@@ -69,7 +86,7 @@ def slices(path: Path, places: list[tuple[int, int]]) -> list[bytes]:
 
 
 @lru_cache(maxsize=4096)
-def _members(path: Path, length: int, _modified: int) -> pa.Table:
+def _members(path: Path, length: int, _modified: int) -> Members:
     with path.open("rb") as file:
         if path.name.lower().endswith(COMPRESSED_TARS) or file.read(8).startswith(_MAGIC):
             raise UserError(f"shard {path} is compressed, so that its images cannot be read where they lie: decompress it to a plain .tar")
@@ -89,8 +106,9 @@ def _members(path: Path, length: int, _modified: int) -> pa.Table:
     if len(set(names)) < len(names):
         ((twice, _),) = Counter(names).most_common(1)
         raise UserError(f"shard {path} holds {twice} twice, and images are told apart by their names: pack it again")
-    offsets, sizes = [offset for _, offset, _ in found], [size for _, _, size in found]
-    return pa.table({"name": pa.array(names, pa.string()), "offset": pa.array(offsets, pa.int64()), "size": pa.array(sizes, pa.int64())})
+    offsets, sizes = (np.array([header[field] for header in found], np.int64) for field in (1, 2))
+    order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+    return Members(pa.array(names, pa.string()), offsets, sizes, order)
 
 
 def _headers(file: BinaryIO, length: int) -> list[tuple[str, int, int]]:
