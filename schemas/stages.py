@@ -1,8 +1,8 @@
-"""The five kinds of stage, told apart by `kind`."""
+"""The six kinds of stage, told apart by `kind`."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, GetJsonSchemaHandler, NonNegativeInt, StringConstraints, model_validator
+from pydantic import Field, GetJsonSchemaHandler, NonNegativeInt, PositiveInt, StringConstraints, model_validator
 from pydantic_core import CoreSchema
 
 from schemas.artifacts import ArtifactType, Takes
@@ -121,6 +121,7 @@ class Pretrain(StageBase):
     @model_validator(mode="after")
     def _encoder_fits(self) -> Self:
         _check_crops(self.method.views, self.encoder)
+        _check_not_whitened(self.encoder, "encoder")
         if isinstance(self.method, DINOv3) and self.method.gram_size:
             _check_patches("the Gram teacher's crop", self.method.gram_size, self.encoder, "method.gram_size")
         if self.method.masks_patches and not self.encoder.is_vit:
@@ -143,8 +144,9 @@ class Distill(StageBase):
 
     @model_validator(mode="after")
     def _crops_fit(self) -> Self:
-        for student in self.students.values():
+        for name, student in self.students.items():
             _check_crops(self.method.views, student)
+            _check_not_whitened(student, f"students.{name}")
         return self
 
     @property
@@ -160,10 +162,30 @@ def _check_crops(views: Views, encoder: Encoder) -> None:
     _check_patches("a local crop", local, encoder, "method.views.local_size")
 
 
+def _check_not_whitened(encoder: Encoder, key: str) -> None:
+    if encoder.whitening:
+        raise Unfit("whitening is fitted to trained features: leave it out, and let a stage of kind whiten follow", f"{key}.whitening")
+
+
 def _check_patches(crop: str, size: int, encoder: Encoder, key: str) -> None:
     if encoder.patch and size % encoder.patch:
         near = max(1, round(size / encoder.patch)) * encoder.patch
         raise Unfit(f"{crop} of {size} px is not a multiple of patch size {encoder.patch}: set {key}, such as to {near}", key, "method")
+
+
+class Whiten(StageBase):
+    """Fit a PCA whitening of an encoder's features to the kept train images, and let the encoder end in it; what comes out has length 1."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2202.10261"
+    makes: ClassVar[ArtifactType] = "Checkpoint"
+    kind: Literal["whiten"] = "whiten"
+    dataset: DatasetRef
+    checkpoint: CheckpointRef
+    dim: PositiveInt | None = Field(None, description="components that are kept, those of the largest variance; all where not given")
+    power: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="of the variance that each component is divided by: 0.5 gives all the same variance")
+    epsilon: Annotated[float, Field(gt=0, lt=1)] = Field(1e-5, description="share of the largest variance that smaller ones are raised to")
+    sample: PositiveInt = Field(100_000, description="images that it is fitted to at most, drawn at random")
+    seed: Seed = 0
 
 
 class Comparison(Spec):
@@ -195,8 +217,8 @@ class Evaluate(StageBase):
         return self
 
 
-Stage = Annotated[Ingest | Curate | Pretrain | Distill | Evaluate, *Kinded[:1]]
-KINDS: dict[str, type[StageBase]] = {"ingest": Ingest, "curate": Curate, "pretrain": Pretrain, "distill": Distill, "evaluate": Evaluate}
+Stage = Annotated[Ingest | Curate | Pretrain | Distill | Whiten | Evaluate, *Kinded[:1]]
+KINDS: dict[str, type[StageBase]] = {"ingest": Ingest, "curate": Curate, "pretrain": Pretrain, "distill": Distill, "whiten": Whiten, "evaluate": Evaluate}
 
 
 def output_config(stage: StageBase, output: str) -> dict[str, Any]:

@@ -1,15 +1,21 @@
 """One stage, run here and now: usable from any Python, with no orchestrator."""
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from schemas.artifacts import Artifact
 from schemas.job import Job
-from schemas.stages import Curate, Distill, Evaluate, Ingest, Pretrain
+from schemas.stages import Curate, Distill, Evaluate, Ingest, Pretrain, Whiten
 from ssl_tasks.tracking import Tracker
 
+if TYPE_CHECKING:
+    from ssl_tasks.curate.shards import Mapper
 
-def run(job: Job, tracker: Tracker) -> dict[str, Artifact]:
+
+def run(job: Job, tracker: Tracker, mapper: "Mapper | None" = None) -> dict[str, Artifact]:
     """Make what is asked for in `job.outputs` and seal it.
+
+    Args:
+        mapper: runs the shards of a curation; threads of this process where not given.
 
     Returns:
         Each output's artifact.
@@ -24,8 +30,9 @@ def run(job: Job, tracker: Tracker) -> dict[str, Artifact]:
             return ingest(job, tracker)
         case Curate():
             from ssl_tasks.curate import curate
+            from ssl_tasks.curate.shards import threads
 
-            return curate(job, tracker)
+            return curate(job, tracker, mapper or threads)
         case Pretrain():
             from ssl_tasks.pretrain import pretrain
 
@@ -34,6 +41,10 @@ def run(job: Job, tracker: Tracker) -> dict[str, Artifact]:
             from ssl_tasks.distill import distill
 
             return distill(job, tracker)
+        case Whiten():
+            from ssl_tasks.whiten import whiten
+
+            return whiten(job, tracker)
         case Evaluate():
             from ssl_tasks.evaluate import evaluate
 

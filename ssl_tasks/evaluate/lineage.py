@@ -58,6 +58,9 @@ def summary(config: Mapping[str, Any]) -> str:
         case "distill":
             students = "; ".join(encoder(e) for e in config["students"].values())
             return f"{config['method']['kind']} from {config['teacher']}; {students}; {_budget(config)}"
+        case "whiten":
+            kept = f", {config['dim']} components" if config["dim"] else ""
+            return f"{config['checkpoint']} on {config['dataset']}{kept}, at most {config['sample']:,} images"
         case "evaluate":
             return f"{', '.join(p['kind'] for p in config['protocols'])} on {config['dataset']}, seed {config['seed']}"
         case kind:
@@ -67,7 +70,7 @@ def summary(config: Mapping[str, Any]) -> str:
 def encoder(config: Mapping[str, Any]) -> str:
     """An encoder in words: name, size, and what is not the model's own."""
     parts = [f"{config['name']} {config['image_size']} px"]
-    parts += [f"{name} {config[name]}" for name in ("depth", "width") if config.get(name)]
+    parts += [f"{name} {config[name]}" for name in ("depth", "width", "pooling", "head") if config.get(name)]
     parts += [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in config.get("options", {}).items()]
     return ", ".join(parts)
 
@@ -92,7 +95,7 @@ def _link(artifact: Artifact, found: Mapping[str, Artifact]) -> Link:
     takes = [found[key].stage for key in dict.fromkeys(artifact.parents.values())]
     said = summary(artifact.config)
     if isinstance(artifact, Dataset):
-        said += f"; {artifact.kept:,} train images kept of {artifact.rows:,} images listed"
+        said += f"; {artifact.kept:,} train images kept of {artifact.rows:,} images listed; manifest {artifact.files['manifest.parquet'][:12]}"
     commit = artifact.environment.get("git_commit", "")
     return Link(artifact.stage, artifact.kind, artifact.key, takes, said, commit, artifact.data_version, artifact)
 

@@ -13,6 +13,7 @@ from schemas.methods import Method
 from schemas.resources import Resources
 from schemas.shapes import kinds
 from schemas.sources import Source
+from schemas.stages import KINDS
 
 METHODS = ", ".join(kinds(Method))
 STEPS = ", ".join(kinds(Step))
@@ -78,7 +79,7 @@ CASES: list[tuple[str, str, str]] = [
     ("      vit: ", "      small: ", "24:7 stages.students.students.small: duplicate key; it stands first on line 23"),
     ("  report:", "  teacher:", "25:3 stages.teacher: duplicate key; it stands first on line 10"),
     # kinds
-    ("kind: ingest", "kind: ingst", "5:15 stages.raw.kind: unknown kind 'ingst'; did you mean 'ingest'? kinds: ingest, curate, pretrain, distill, evaluate"),
+    ("kind: ingest", "kind: ingst", f"5:15 stages.raw.kind: unknown kind 'ingst'; did you mean 'ingest'? kinds: {', '.join(KINDS)}"),
     ("kind: dino", "kind: moco", f"13:20 stages.teacher.method.kind: unknown kind 'moco'; did you mean 'moco_v3'? kinds: {METHODS}"),
     ("source: digits", "source: digit", f"5:31 stages.raw.source: unknown kind 'digit'; did you mean 'digits'? kinds: {SOURCES}"),
     (
