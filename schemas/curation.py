@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from schemas.artifacts import Takes
+from schemas.conditions import parse
 from schemas.embeddings import Embedding
 from schemas.spec import Kinded, Spec, Unfit
 
@@ -169,7 +170,18 @@ class Filter(Spec):
     """Keep the images of which a condition on the manifest's columns holds."""
 
     kind: Literal["filter"] = "filter"
-    where: Annotated[str, Field(min_length=1, description="such as `width >= 224 and sharpness > 20`; an image without the value does not meet it")]
+    where: Annotated[str, Field(min_length=1)] = Field(
+        description="such as `width >= 224 and sharpness > 20`: comparisons, `and`, `or`, `not`, `in [..]`, `is null`; a provenance column stands in backticks,"
+        " as in `` `3_leakage.similarity` < 0.9 ``; an image without a value meets no comparison with it"
+    )
+
+    @model_validator(mode="after")
+    def _states_a_condition(self) -> Self:
+        try:
+            parse(self.where)
+        except ValueError as error:
+            raise Unfit(f"{error}", "where") from error
+        return self
 
 
 class Split(Spec):
