@@ -2,14 +2,16 @@
 
 import hashlib
 import io
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970
 """Pillow refuses larger images as decompression bombs."""
@@ -21,8 +23,31 @@ STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF
 NUMPY = b"\x93NUMPY"
 """First bytes of a NumPy file."""
 
-# Pillow warns from half its limit on; here the limit of `integrity` decides, and a picture below it is no news.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+MAX_SCANNED = 1 << 36
+"""Pixels times scans above which a progressive JPEG is a bomb: each of its scans, be it of ten bytes, goes over all pixels."""
+MAX_RUN_LENGTH_PIXELS = 1 << 24
+"""Of a run-length encoded BMP, which Pillow decodes pixel by pixel in Python."""
+TILE_WIDTH, TILE_LENGTH = 322, 323
+"""TIFF tags: the decoder makes room for a whole tile, however small the picture."""
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+STRIP = 1 << 22
+"""Pixels that are hashed at a time, so that a large picture is not copied whole."""
+EIGHT_BIT = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
+"""Of each 16-bit value."""
+
+# What Pillow thinks of a file is told by a reason, not on the terminal; above half its limit it would warn of every picture too.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class Unreadable(Exception):
@@ -76,18 +101,16 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Imag
     """
     if (array := _array(source, max_pixels)) is not None:
         return _of_channels(array)
-    with _opened(source) as image:
-        if image.width * image.height > max_pixels:
-            raise Unreadable("too large")
+    with _opened(source) as (image, file):
         try:
+            if _is_bomb(image, file, max_pixels):
+                raise Unreadable("too large")
             image.load()
+            return _eight_bit(_upright(image))
+        except Unreadable:
+            raise
         except Exception as error:
             raise Unreadable(_reason(error)) from error
-        try:
-            upright = ImageOps.exif_transpose(image)
-        except Exception:  # a damaged EXIF block says nothing of the pixels, which are whole
-            upright = image.copy()
-        return _eight_bit(upright)
 
 
 def header(source: Path | bytes) -> tuple[int, int, str] | None:
@@ -96,7 +119,7 @@ def header(source: Path | bytes) -> tuple[int, int, str] | None:
         if (array := _array(source, MAX_PIXELS, pixels=False)) is not None:
             height, width, channels = array.shape
             return width, height, {1: "L", 3: "RGB"}.get(channels, f"{channels} bands")
-        with _opened(source) as image:
+        with _opened(source) as (image, _):
             return *image.size, image.mode
     except Unreadable:
         return None
@@ -105,7 +128,13 @@ def header(source: Path | bytes) -> tuple[int, int, str] | None:
 def pixel_digest(image: Image.Image | Bands) -> str:
     """Hash of what is seen: equal for equal pixels whatever the file format, and for grey whether stored as grey or as RGB."""
     digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
-    digest.update((image if isinstance(image, Bands) else image.convert("RGB")).tobytes())
+    if isinstance(image, Bands):
+        digest.update(image.tobytes())
+        return digest.hexdigest()
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image if rows >= image.height else image.crop((0, top, image.width, min(top + rows, image.height)))
+        digest.update((strip if strip.mode == "RGB" else strip.convert("RGB")).tobytes())
     return digest.hexdigest()
 
 
@@ -147,7 +176,7 @@ def _of_channels(array: NDArray[np.uint8]) -> Image.Image | Bands:
 
 
 @contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes) -> Iterator[tuple[ImageFile.ImageFile, IO[bytes]]]:
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     except OSError as error:
@@ -161,7 +190,38 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
             raise Unreadable("empty" if not start else "unreadable" if start.startswith(STARTS) else "wrong type") from error
         except Exception as error:
             raise Unreadable(_reason(error)) from error
-        yield image
+        yield image, file
+
+
+def _is_bomb(image: ImageFile.ImageFile, file: IO[bytes], max_pixels: int) -> bool:
+    """Whether decoding would take far more memory or time than a picture of `max_pixels` may; nothing is decoded to tell."""
+    pixels = image.width * image.height
+    match image.format:
+        case "JPEG" | "MPO":
+            return pixels > max_pixels or pixels * _scans(file) > MAX_SCANNED
+        case "TIFF":
+            width, length = (int(image.tag_v2.get(tag, 1)) for tag in (TILE_WIDTH, TILE_LENGTH))  # type: ignore[attr-defined]  # of TIFF images
+            return max(pixels, width * length) > max_pixels
+        case "BMP" if image.tile and image.tile[0][0] == "bmp_rle":
+            return pixels > min(max_pixels, MAX_RUN_LENGTH_PIXELS)
+    return pixels > max_pixels
+
+
+def _scans(file: IO[bytes]) -> int:
+    """Of a JPEG, at most: what follows the picture may hold the same two bytes by chance."""
+    place = file.tell()
+    file.seek(0)
+    found = file.read().count(b"\xff\xda")
+    file.seek(place)
+    return found
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block says nothing of the pixels, which are whole
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _reason(error: Exception) -> str:
@@ -173,14 +233,13 @@ def _reason(error: Exception) -> str:
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey; some decoders hand it over in 32 bits
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() >= len(EIGHT_BIT):
             raise Unreadable("wrong type")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        return Image.fromarray(EIGHT_BIT[values])
     if image.mode == "F":
         raise Unreadable("wrong type")
     if image.has_transparency_data:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == mode else image.convert(mode)
