@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import MANIFEST, Artifact, read, sha256
+from schemas.artifacts import MANIFEST, Artifact, Dataset, read, sha256
 from schemas.job import Job
 from schemas.stages import output_config
 
@@ -17,6 +17,10 @@ def draft(job: Job, output: str = "") -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+def _made(job: Job, key: str) -> Artifact | None:
+    return read(job.folder(key)) if (job.folder(key) / MANIFEST).exists() else None
 
 
 def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
@@ -40,6 +44,7 @@ def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
         "files": {p.relative_to(folder).as_posix(): sha256(p) for p in payload},
         "sizes": {p.relative_to(folder).as_posix(): p.stat().st_size for p in payload},
         "data_version": job.data_version,
+        "manifests": {text: found.files["manifest.parquet"] for text, key in job.inputs.items() if isinstance(found := _made(job, key), Dataset)},
         "environment": job.environment,
         **fields,
     }

@@ -81,7 +81,7 @@ print(repr(dvc_data.keep_manifests(Path(sys.argv[1]), {"pets/clean": Path(__file
 def test_a_manifest_is_added_as_dvc_add_does(tmp_path: Path) -> None:
     workspace = repository(tmp_path / "workspace")
     note = dvc_data.keep_manifests(workspace, {"pets/clean": made(workspace, "one"), "pets/clean[seed=0]": made(workspace, "two", "other.parquet")})
-    assert note.startswith("DVC has a version of manifests/pets/clean.parquet, manifests/pets/clean[seed=0].parquet: commit its .dvc file")
+    assert note.startswith("made a version of manifests/pets/clean.parquet, manifests/pets/clean[seed=0].parquet: commit the .dvc files")
     assert (workspace / "manifests/pets/clean.parquet").read_text() == "one"
     git(workspace, "add", "manifests")
     assert git(workspace, "diff", "--cached", "--name-only", "--", "manifests").split() == [
@@ -121,9 +121,9 @@ def test_while_another_dvc_process_works_one_line_says_so(tmp_path: Path) -> Non
     with other.lock:
         note = dvc_data.keep_manifests(workspace, {"pets/clean": made(workspace, "one")})
     other.close()
-    assert note == "DVC took no version of the manifests, the next run tries again: another DVC process works in the workspace"
+    assert note == "took no version of the manifests, the next run tries again: another DVC process works in the workspace"
     assert not (workspace / "manifests/pets/clean.parquet").exists()
-    assert dvc_data.keep_manifests(workspace, {"pets/clean": made(workspace, "one")}).startswith("DVC has a version")
+    assert dvc_data.keep_manifests(workspace, {"pets/clean": made(workspace, "one")}).startswith("made a version")
 
 
 @pytest.mark.parametrize("fault", ["a file in the way", "a link to a full disk", "merge conflict", "git ignores it", "broken config"])
@@ -144,7 +144,7 @@ def test_what_stands_in_the_way_is_one_line(tmp_path: Path, fault: str) -> None:
         case "broken config":
             (workspace / ".dvc/config").write_text("[core\n")
     note = dvc_data.keep_manifests(workspace, {"pets/clean": made(workspace, "one")})
-    assert note.startswith("DVC took no version of the manifests, the next run tries again: ")
+    assert note.startswith("took no version of the manifests, the next run tries again: ")
     assert "\n" not in note
     assert not list(workspace.rglob("*.draft"))
 
@@ -158,15 +158,15 @@ def run(workspace: Path, contrast: float) -> str:
 def test_runs_leave_versions_that_can_be_pushed_pulled_diffed_and_asked(tmp_path: Path) -> None:
     workspace = repository(tmp_path / "workspace")
     file = workspace / "manifests/pets/clean.parquet"
-    assert "DVC has a version of manifests/pets/raw.parquet, manifests/pets/clean.parquet" in run(workspace, 1.0)
+    assert "dvc: made a version of manifests/pets/raw.parquet, manifests/pets/clean.parquet" in run(workspace, 1.0)
     first = file.read_bytes()
     git(workspace, "add", "manifests", "pets.yaml", ".dvc")
     git(workspace, "commit", "--quiet", "-m", "one")
     dvc(workspace, "push")
-    assert "DVC" not in run(workspace, 1.0), "nothing to do"
+    assert "dvc:" not in run(workspace, 1.0), "nothing to do"
 
     contrast = sorted(_contrasts(workspace))[6]
-    assert "DVC has a version of manifests/pets/clean.parquet:" in run(workspace, contrast)
+    assert "dvc: made a version of manifests/pets/clean.parquet:" in run(workspace, contrast)
     git(workspace, "commit", "--quiet", "-am", "two")
     dvc(workspace, "push")
     told = json.loads(dvc(workspace, "diff", "HEAD~1", "HEAD", "--json"))
@@ -205,5 +205,5 @@ def test_a_folder_that_is_read_only_harms_no_run(tmp_path: Path) -> None:
     (workspace / "manifests").write_text("in the way")
     said = run(workspace, 1.0)
     assert "pets: done" in said
-    assert said.count("DVC took no version") == 1
+    assert said.count("dvc: took no version") == 1
     assert os.listdir(workspace / ".sslflow/artifacts")

@@ -1,5 +1,6 @@
 """How a run appears in MLflow, on a real SQLite store; with a real server in the tests marked slow."""
 
+import hashlib
 import json
 import math
 import os
@@ -45,7 +46,10 @@ def plan_of(workspace: Path, name: str = "digits", epochs: int = 3) -> Plan:
         },
         "report": {"kind": "evaluate", "dataset": "raw", "models": ["students.small"], "protocols": [{"kind": "knn"}]},
     }
-    return make_plan(Pipeline.model_validate({"name": name, "stages": stages}), workspace, {"raw": VERSION}, data_version=VERSION)
+    plan = make_plan(Pipeline.model_validate({"name": name, "stages": stages}), workspace, {"raw": VERSION}, data_version=VERSION)
+    if not plan.artifacts(plan.stages["raw"]):
+        make_artifacts(plan, "raw")
+    return plan
 
 
 def begin(plan: Plan, run_id: str, say: Callable[[str], None] = print) -> Execution:
@@ -73,6 +77,9 @@ def make_artifacts(plan: Plan, name: str) -> dict[str, Any]:
             (folder / "figures").mkdir()
             for file in ("report.html", "results.json", "figures/map.png"):
                 (folder / file).write_text("{}")
+        elif planned.stage.makes == "Dataset":
+            (folder / "manifest.parquet").write_text("rows")
+            fields |= {"rows": 4, "kept": 3}
         else:
             curve = [{"step": step, "train/loss": 1 / (step + 1)} for step in range(5)]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
@@ -122,6 +129,7 @@ def first(workspace: Path, reader: Reader) -> SimpleNamespace:
     plan = plan_of(workspace)
     execution = begin(plan, "first")
     execution.tag("prefect.flow_run", "http://127.0.0.1:4200/runs/1")
+    execution.reused(plan.stages["raw"], plan.artifacts(plan.stages["raw"]))
     teacher = stage(execution, plan, "teacher[seed=0]")
     teacher.follow({"event": "params", "time": 1e9, "values": {"parameters/encoder": 4_900_000}})
     teacher.follow({"event": "note", "time": 1e9, "message": "resumed at step 10"})
@@ -233,8 +241,15 @@ def test_a_stage_is_a_child_run_with_its_config_key_and_data(first: SimpleNamesp
     assert teacher.data.params["train.epochs"] == "3.0"
     assert teacher.data.params["parameters/encoder"] == "4900000"
     data = teacher.inputs.dataset_inputs[0]
-    assert (data.dataset.name, data.dataset.digest) == ("raw", VERSION)
-    assert {t.key: t.value for t in data.tags} == {"mlflow.data.context": "train", "manifest": planned.inputs["raw"], "data.version": VERSION}
+    manifest = hashlib.sha256(b"rows").hexdigest()
+    assert (data.dataset.name, data.dataset.digest) == ("raw", manifest[:36])
+    tags = {"mlflow.data.context": "train", "manifest": planned.inputs["raw"], "manifest.sha256": manifest, "data.version": VERSION}
+    assert {t.key: t.value for t in data.tags} == tags
+
+
+def test_every_stage_is_tagged_with_the_version_of_the_raw_data_and_a_dataset_with_its_manifest(first: SimpleNamespace) -> None:
+    assert {run.data.tags["data.version"] for run in first.runs.values()} == {VERSION}
+    assert first.runs["raw"].data.tags["manifest.sha256"] == hashlib.sha256(b"rows").hexdigest()
 
 
 def test_all_points_of_a_metric_arrive_and_infinite_ones_as_nan(first: SimpleNamespace, reader: Reader) -> None:

@@ -158,7 +158,9 @@ print(json.dumps([{"name": r.info.run_name, "status": r.info.status, "parent": r
     teacher = next(r for r in runs if r["name"] == "teacher")
     assert teacher["status"] == "FINISHED"
     assert "train/loss" in teacher["metrics"]
-    assert version in teacher["inputs"]
+    clean = json.loads((quickstart.workspace / ".sslflow/latest/digits/clean/artifact.json").read_text())
+    assert teacher["inputs"] == [clean["files"]["manifest.parquet"][:36]]
+    assert {run["tags"]["data.version"] for run in runs} == {version}
 
 
 def test_show_explains_a_student_down_to_the_data(quickstart: Finished) -> None:

@@ -84,9 +84,9 @@ def keep_manifests(workspace: Path, made: Mapping[str, Path]) -> str:
         if changed:
             _add(workspace.resolve(), changed)
     except Exception as error:
-        return f"DVC took no version of the manifests, the next run tries again: {_reason(error)}"
+        return f"took no version of the manifests, the next run tries again: {_reason(error)}"
     names = ", ".join(str(target.relative_to(workspace)) for target in changed)
-    return f"DVC has a version of {names}: commit its .dvc file, share it with `dvc push`" if names else ""
+    return f"made a version of {names}: commit the .dvc files, share them with `dvc push`" if names else ""
 
 
 def _has_version(target: Path, made: Path) -> bool:

@@ -5,7 +5,6 @@ Nothing here waits for MLflow or fails because of it: each call queues operation
 """
 
 import getpass
-import json
 import re
 import socket
 import sys
@@ -20,12 +19,11 @@ from schemas.artifacts import MANIFEST, Artifact, Checkpoint
 from schemas.errors import UserError
 from schemas.job import Job
 from schemas.pipeline import Pipeline
-from schemas.references import references
 from schemas.resources import Resources
 from workflows.engine.mlflow_spool import Say, Sender, Spool, Unreachable, send_all
 from workflows.engine.mlflow_store import Store, file_uri
 from workflows.engine.mlflow_ui import check, tracking_uri
-from workflows.engine.mlflow_values import clean, curve, digest, now, params, points
+from workflows.engine.mlflow_values import clean, curve, digest, inputs, manifest_hash, now, params, points
 from workflows.engine.reuse import Planned, flatten
 
 __all__ = ["Execution", "StageRun", "check", "resend", "tracking_uri"]
@@ -122,7 +120,7 @@ class Execution:
         self.put(name, "start", name=name, time=now(), tags={k: v for k, v in tags.items() if v}, now=True)
         if self._tries[name] == 1:
             self.put(name, "log", params=params(_config(job.stage.model_dump(mode="json"))))
-            self._inputs(planned, job)
+            self._inputs(planned)
         return StageRun(self, name, planned.stage.kind)
 
     def reused(self, planned: Planned, artifacts: Mapping[str, Artifact]) -> None:
@@ -131,8 +129,10 @@ class Execution:
         config = {k: v for artifact in artifacts.values() for k, v in flatten(_config(artifact.config))}
         data_version = next((a.data_version for a in artifacts.values()), "")
         tags = {**self._stage_tags(planned, planned.outputs), "sslflow.reused": "true", "data.version": data_version}
+        tags |= manifest_hash(artifacts.get(""))
         self.put(name, "start", name=name, time=now(), tags={k: v for k, v in tags.items() if v})
         self.put(name, "log", params=params(config), metrics=[p for o, a in artifacts.items() for p in (*curve(a, o), *points(a.metrics, prefix=o))])
+        self._inputs(planned)
         for output, key in planned.outputs.items():
             self.put(name, "link", tag=_key_tag(output), key=key)
         self.put(name, "end", status="FINISHED", time=now())
@@ -146,14 +146,9 @@ class Execution:
             **{_key_tag(output): key for output, key in outputs.items()},
         }
 
-    def _inputs(self, planned: Planned, job: Job) -> None:
-        """Say which data the stage sees: the raw data's version as digest, the manifest's key as tag."""
-        context = "eval" if planned.stage.kind == "evaluate" else "train"
-        for text in dict.fromkeys(r.text for r in references(planned.stage) if r.takes == "Dataset"):
-            key = job.inputs[text]
-            source = json.dumps({"uri": str(job.folder(key))})
-            tags = {"manifest": key, "data.version": job.data_version or "not under DVC"}
-            self.put(planned.name, "input", name=text, digest=(job.data_version or key)[:36], source=source, context=context, tags=tags)
+    def _inputs(self, planned: Planned) -> None:
+        for fields in inputs(self._workspace, planned):
+            self.put(planned.name, "input", **fields)
 
     def finish(self, status: str, results: Mapping[str, float], patience: float = 20.0) -> bool:
         """Close the parent run with the headline numbers; whether all was sent.
@@ -228,7 +223,7 @@ class StageRun:
                 self._name,
                 "log",
                 metrics=points(artifact.metrics, self._step, prefix=output),
-                tags={f"sslflow.folder{output and '.' + output}": str(artifact.folder)},
+                tags={f"sslflow.folder{output and '.' + output}": str(artifact.folder), **manifest_hash(artifact)},
             )
             for file in artifact.files:
                 if file.endswith(_FIGURES) or file == "results.json":

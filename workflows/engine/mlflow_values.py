@@ -6,14 +6,16 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import Artifact
-from workflows.engine.reuse import flatten
+from schemas.artifacts import Artifact, Dataset
+from schemas.references import references
+from workflows.engine.reuse import Planned, flatten, made
 
 Point = list[Any]
 """A metric's name, value, time in milliseconds and step: what MLflow's `Metric` is made of, and JSON can say."""
-_LONGEST_PARAM, _LONGEST_NAME = 6000, 250
+_LONGEST_PARAM, _LONGEST_NAME, _LONGEST_DIGEST = 6000, 250, 36
 
 
 def clean(name: str) -> str:
@@ -64,3 +66,18 @@ def curve(artifact: Artifact, prefix: str = "") -> Iterator[Point]:
             values = json.loads(line)
             step = values.pop("step")
             yield from points(values, step, prefix=prefix)
+
+
+def manifest_hash(artifact: Artifact | None) -> dict[str, str]:
+    """Of a Dataset the sha256 of its manifest, as a tag; nothing for other artifacts."""
+    return {"manifest.sha256": artifact.files["manifest.parquet"]} if isinstance(artifact, Dataset) else {}
+
+
+def inputs(workspace: Path, planned: Planned) -> Iterator[dict[str, Any]]:
+    """Which images a stage sees, a dataset each: the hash of its manifest as digest; its key and the version of its raw data as tags."""
+    context = "eval" if planned.stage.kind == "evaluate" else "train"
+    for text in dict.fromkeys(r.text for r in references(planned.stage) if r.takes == "Dataset"):
+        if (dataset := made(workspace, planned.inputs[text])) and (tags := manifest_hash(dataset)):
+            tags |= {"manifest": dataset.key, "data.version": dataset.data_version or "not under DVC"}
+            source = json.dumps({"uri": str(dataset.folder)})
+            yield {"name": text, "digest": tags["manifest.sha256"][:_LONGEST_DIGEST], "source": source, "context": context, "tags": tags}

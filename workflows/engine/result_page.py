@@ -12,12 +12,19 @@ def page(plan: Plan, status: Mapping[str, str], mlflow: str) -> str:
     for name, state in status.items():
         planned = plan.stages[name]
         sources = f" from {', '.join(f'`{text}` ({key})' for text, key in planned.inputs.items())}" if planned.inputs else ""
-        lines.append(f"- **{name}** ({planned.stage.kind}, {state}): {', '.join(f'`{k}`' for k in planned.outputs.values())}{sources}")
+        lines.append(f"- **{name}** ({planned.stage.kind}, {state}): {', '.join(f'`{k}`' for k in planned.outputs.values())}{sources}{_data(plan, name)}")
     if results := list(_results(plan, status)):
         lines += ["", "## Results", "", "| stage | number | value |", "|---|---|---:|", *results]
     lines += ["", "## More", "", f"- MLflow: {mlflow}"]
     reports = (a for name in status for a in plan.artifacts(plan.stages[name]).values() if a.type == "Report")
     return "\n".join([*lines, *(f"- Report: `{a.path('report.html')}`" for a in reports)])
+
+
+def _data(plan: Plan, name: str) -> str:
+    """Which images a Dataset holds, and the version of the raw data behind any artifact."""
+    facts = [f"manifest sha256 `{a.files['manifest.parquet'][:12]}`" for a in plan.artifacts(plan.stages[name]).values() if a.type == "Dataset"]
+    facts += [f"data.version `{version}`"] if (version := plan.data_versions.get(name)) else []
+    return f"; {', '.join(facts)}" if facts else ""
 
 
 def _results(plan: Plan, status: Mapping[str, str]) -> Iterator[str]:
