@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,14 @@ from test_curate import curated, raw
 
 from schemas.artifacts import Dataset, read
 from schemas.errors import UserError
+from schemas.load import loads
 from schemas.sources import HuggingFace, Parquet, WebDataset
+from schemas.stages import Ingest
 from ssl_tasks.data import containers, manifest, sources, tables, tars
 from ssl_tasks.data.fingerprint import fingerprint
 from ssl_tasks.data.store import open_store
 
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("webdataset", "parquet", "huggingface")
 
 
@@ -356,3 +361,13 @@ def test_the_fingerprint_follows_the_shards_and_imports_nothing_heavy(tmp_path: 
     )
     tar(tmp_path / "t/0.tar", [])
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "t")], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_sources_of_the_documentation_are_valid() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/sources.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    kinds = []
+    for block in blocks:
+        (stage,) = loads(f"name: documented\nstages:\n{indent(block, '  ')}", Path("sources.md")).stages.values()
+        assert isinstance(stage, Ingest)
+        kinds.append(stage.source.kind)
+    assert kinds == ["folder", "webdataset", "parquet", "huggingface", "webdataset"]
