@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ssl_tasks.curate.report.story import Story, in_words
 
+BASE = frozenset({"step", "considered", "removed", "kept"})
+"""What is said of a step elsewhere on the page."""
 BINS = 32
 WIDE = 16.0
 """Ratio of the largest to the smallest value above which a histogram's axis is logarithmic."""
@@ -79,8 +81,13 @@ def chapters(story: Story) -> list[dict[str, Any]]:
     for step, told in zip(story.steps, story.told, strict=True):
         ranked = sorted(told["reasons"].items(), key=lambda reason: (-reason[1], reason[0]))
         reasons = [(reason, count, percent(count, told["considered"])) for reason, count in ranked]
-        meaning = (type(step).__doc__ or "").split("\n")[0]
-        found.append({**told, "name": step.kind.replace("_", " "), "ranked": reasons, "meaning": meaning, "config": in_words(step)})
+        meaning = (type(step).__doc__ or "").split("\n")[0].replace("`", "")
+        numbers = [
+            (name.replace("_", " "), value if isinstance(value, str) else short(value))
+            for name, value in told.items()
+            if name not in BASE and isinstance(value, str | int | float)
+        ]
+        found.append({**told, "numbers": numbers, "name": step.kind.replace("_", " "), "ranked": reasons, "meaning": meaning, "config": in_words(step)})
     return found
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from schemas.curation import Retrieve
 from ssl_tasks.curate.report import clusters, counts, curves, leaks, scenes
 from ssl_tasks.curate.report.pictures import Album, Tile
 from ssl_tasks.curate.report.plane import SIDE, Plane, plane
@@ -15,6 +16,8 @@ from ssl_tasks.data import manifest
 from ssl_tasks.report import template
 
 PAGE, FIGURES = "report.html", "figures"
+NAMED = 4
+"""Steps that the first lines name, those that took most."""
 DUPLICATES = ("exact_duplicates", "perceptual_duplicates", "deduplicate")
 
 
@@ -24,7 +27,7 @@ class Chapter:
 
     Attributes:
         told: its counts, reasons, notes and config.
-        kind: of its pictures: `groups`, `quarantine` or `sample`.
+        kind: of its pictures: `groups`, `seeds`, `quarantine` or `sample`.
         total: number of groups.
     """
 
@@ -52,8 +55,12 @@ def write(folder: Path, story: Story) -> None:
 
 def _chapter(story: Story, album: Album, number: int, told: dict[str, Any]) -> Chapter:
     chapter = Chapter(told, calibration=curves.calibration(told), diameters=curves.diameters(told))
-    kind = story.steps[number].kind
-    if kind in DUPLICATES:
+    step = story.steps[number]
+    kind = step.kind
+    if isinstance(step, Retrieve) and step.mode == "nearest":
+        chapter.kind = "seeds"
+        chapter.scenes, chapter.total = scenes.retrieved(story, album, number, step)
+    elif kind in DUPLICATES:
         chapter.kind = "groups"
         chapter.scenes, chapter.total = scenes.duplicates(story, album, number)
     elif kind == "integrity":
@@ -121,9 +128,10 @@ def lead(story: Story) -> list[str]:
     came, left = bars[0].left, bars[-1].left
     first = f"{left:,} of {came:,} images stay" + (f", {counts.percent(left, came)}." if left < came else ".")
     ranked = sorted((bar for bar in bars if bar.lost), key=lambda bar: -bar.lost)
-    second = ", ".join(f"{bar.name} took {bar.lost:,}" for bar in ranked[:3])
-    if len(ranked) > 3:
-        second += f", the other steps {sum(bar.lost for bar in ranked[3:]):,}"
+    parts = [f"{bar.name} {'' if number else 'took '}{bar.lost:,}" for number, bar in enumerate(ranked[:NAMED])]
+    if len(ranked) > NAMED:
+        parts.append(f"the other steps {sum(bar.lost for bar in ranked[NAMED:]):,}")
+    second = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
     moved = sum(bar.moved for bar in bars)
     aside = f"{moved:,} were set aside to evaluate on." if moved else ""
     return [sentence for sentence in (first, f"{second[0].upper()}{second[1:]}." if second else "Nothing was removed.", aside) if sentence]

@@ -15,7 +15,7 @@ from ssl_tasks.curate.report.counts import percent
 from ssl_tasks.curate.report.story import STAYS, Rows, Story
 from ssl_tasks.report.theme import LIGHT
 
-MAPPED, FEWEST, LEAST = 1000, 250, 12
+MAPPED, FEWEST, LEAST = 600, 150, 12
 """Images in the map; of those that stay, and of those that go, at least so many, where there are; below the last there is no map."""
 DIM = 32
 SIDE = 400
