@@ -224,18 +224,21 @@ def _steps(listing: Listing, row: Mapping[str, Any]) -> list[Said]:
         saw = _saw(row, step)
         asked = bool(saw) or (not out and (row["split"] == "train" or step.endswith("_integrity")))
         verdict = "removed" if step in removers else "kept" if asked else "not asked"
-        told.append(Said(step, verdict, saw, _limits(saw, config)))
+        told.append(Said(step, verdict, saw, _limits(step.partition("_")[2], step in removers, saw, config)))
         out = out or step in removers
     return told
 
 
-def _limits(saw: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+def _limits(kind: str, removed: bool, saw: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
     """How what a step noted compares with its bounds, where both are known."""
     told = {}
     threshold = next((t for t in (config.get("threshold"), config.get("reported", {}).get("threshold")) if isinstance(t, float | int)), None)
     for name, value in saw.items():
-        if name in ("similarity", "cosine") and threshold is not None:
-            told[name] = f"cosine {value:.3f} {'>=' if value >= threshold else '<'} {threshold:g}"
+        if name == "similarity" and kind == "deduplicate" and not removed:
+            told[name] = "it stands for its component"
+        elif name == "similarity" and threshold is not None:
+            chained = ", joined by a chain" if kind == "deduplicate" and value < threshold else ""
+            told[name] = f"cosine {value:.3f} {'>=' if value >= threshold else '<'} {threshold:.3g}{chained}"
         elif name == "distance" and (most := config.get("distance")) is not None:
             told[name] = f"distance {value:g} {'<=' if value <= most else '>'} {most:g}"
     return told

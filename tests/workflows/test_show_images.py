@@ -1,6 +1,8 @@
 """`sslflow show --image` and `--against`, asked of datasets whose story is written down here."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +55,7 @@ def curated_rows(out: dict[int, tuple[str, int | None]] = OUT) -> pa.Table:
         duplicate_of=[out[i][1] if i in out else None for i in count],
         cluster=[0, None, None, None, 1, 0, None, None],
     )
-    seen = [0.5, 0.991, 0.98, None, 0.1, 0.2, 0.2, None]
+    seen = [1.0, 0.991, 0.93, None, 1.0, 1.0, 1.0, None]
     for name in NAMES:
         table = manifest.annotate(table, name, {"similarity": pa.array(seen)} if name == "2_deduplicate" else {})
     return table
@@ -136,6 +138,7 @@ def test_each_step_says_in_order_what_it_saw_beside_its_own_bound(clean: Listing
         ("3_exact_duplicates", "not asked", {}),
         ("4_balance", "not asked", {}),
     ]
+    assert fate(clean, 2).steps[1].limits == {"similarity": "cosine 0.930 < 0.97, joined by a chain"}
     assert [said.verdict for said in fate(clean, 7).steps] == ["kept", "not asked", "not asked", "not asked"]
 
 
@@ -208,7 +211,7 @@ def test_the_answer_is_printed_verdict_first(workspace: Path) -> None:
         "in: all 4 steps kept it",
         "  clean clean: image 5, pool/f.png",
         "  1_integrity         kept",
-        "  2_deduplicate       kept: cosine 0.200 < 0.97",
+        "  2_deduplicate       kept: it stands for its component",
         "  3_exact_duplicates  kept",
         "  4_balance           kept",
         f"  file: 1,000 bytes, 32 x 24 RGB, sha256 {POOL[5]['sha256'][:16]}, label cat, split train",
@@ -300,3 +303,38 @@ def test_a_file_that_is_no_manifest_is_one_line(tmp_path: Path) -> None:
     for name, message in (("text", "is no manifest that can be read"), ("other", "is no manifest: it has no column bytes")):
         with pytest.raises(UserError, match=message):
             fate(images.listing(tmp_path, str(tmp_path / f"{name}.parquet")), 0)
+
+
+def test_a_threshold_that_was_calibrated_is_the_one_reported(tmp_path: Path) -> None:
+    stage = Curate.model_validate({"dataset": "raw", "steps": ["integrity", {"kind": "deduplicate", "threshold": {"precision": 0.99}}, *STEPS[2:]]})
+    steps = [{"step": name, "removed": 1} | ({"threshold": 0.9123} if name == "2_deduplicate" else {}) for name in NAMES]
+    made = dataset(tmp_path, "clean", stage, {}, curated_rows(), report_json={"steps": steps})
+    listing = Listing("clean", made.path("manifest.parquet"), (made,))
+    assert fate(listing, 1).steps[1].limits == {"similarity": "cosine 0.991 >= 0.912"}
+
+
+def test_a_second_curation_goes_on_with_the_story_of_the_first(workspace: Path) -> None:
+    stage = Curate.model_validate({"dataset": "clean", "steps": [{"kind": "deduplicate", "threshold": 0.9}]})
+    table = manifest.annotate(curated_rows(), "5_deduplicate", {"similarity": pa.array([None, None, None, None, 1.0, 0.95, None, None])})
+    columns = [table[name].to_pylist() for name in ("kept", "why", "duplicate_of")]
+    for column, value in zip(columns, (False, "deduplicate: near duplicate", 4), strict=True):
+        column[5] = value
+    table = manifest.replace(table, kept=columns[0], why=columns[1], duplicate_of=columns[2])
+    dataset(workspace, "tidy", stage, {"clean": "clean"}, table)
+    ((told, _),) = images.fates(workspace, "tidy", "f.png")
+    assert images.verdict(told) == "out: step 5 deduplicate removed it: near duplicate of image 4, pool/e.png, which is in"
+    assert [said.limits for said in told.steps if said.limits] == [
+        {"similarity": "it stands for its component"},
+        {"similarity": "cosine 0.950 >= 0.9"},
+    ]
+    assert images.difference(workspace, "tidy", "clean")["config"] == ["tidy: only now, deduplicate"]
+
+
+def test_asking_imports_neither_torch_nor_any_orchestrator(workspace: Path) -> None:
+    code = """
+import sys; from pathlib import Path; from workflows.engine import explain_images
+explain_images.print_image(explain_images.fates(Path(sys.argv[1]), "report", "b.png"))
+print(sorted({"torch", "prefect", "mlflow", "dvc", "timm", "sklearn"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(workspace)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

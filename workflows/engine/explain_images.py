@@ -125,7 +125,7 @@ def print_image(told: list[tuple[Fate, str]]) -> None:
     for each, use in told:
         row = each.row
         _say(verdict(each))
-        _say(f"  {each.dataset} {each.key}: image {row['id']}, {row['uri']}" + (f" ({use})" if use else ""))
+        _say(f"  {' '.join(filter(None, (each.dataset, each.key)))}: image {row['id']}, {row['uri']}" + (f" ({use})" if use else ""))
         width = max((len(said.step) for said in each.steps), default=0)
         for said in each.steps:
             noted = [said.limits.get(name) or f"{name.replace('_', ' ')} {_plain(value)}" for name, value in said.saw.items()]
