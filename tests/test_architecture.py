@@ -34,7 +34,14 @@ def test_the_packages_imported_are_ours(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "adapters"), [("prefect", {"flow.py", "deploy.py", "deployed.py", "servers.py"}), ("mlflow", {"mlflow_store.py"}), ("dvc", {"dvc_data.py"})]
+    ("library", "adapters"),
+    [
+        ("prefect", {"flow.py", "deploy.py", "deployed.py", "servers.py", "mapped.py"}),
+        ("prefect_dask", {"mapped.py"}),
+        ("distributed", {"mapped.py"}),
+        ("mlflow", {"mlflow_store.py"}),
+        ("dvc", {"dvc_data.py"}),
+    ],
 )
 def test_one_adapter_a_third_party(library: str, adapters: set[str]) -> None:
     importing = {p.name for p in SOURCES if any(line.strip().startswith((f"import {library}", f"from {library}")) for line in p.read_text().splitlines())}

@@ -47,8 +47,9 @@ def _stage(path: Path) -> int:
         job = Job.model_validate_json(path.read_text(encoding="utf-8"))
         tracker = JSONLines(job.work / (EVENTS if rank == 0 else f"events.{rank}.jsonl"))
         from ssl_tasks.run import run
+        from workflows.engine.mapped import mapper
 
-        run(job, tracker)
+        run(job, tracker, mapper(job, tracker.note))
         tracker.close()
     except UserError as error:
         return _mendable(work, str(error), type(error).__name__)
