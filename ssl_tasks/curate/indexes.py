@@ -1,7 +1,7 @@
 """Indexes that propose which unit vectors are near to each other.
 
 `flat`: exact, blocks of the matrix of all cosines. `ivf`: k-means cells; a vector is compared with those in the cells nearest to
-it, as many as it takes to find 99.5% of a sample's pairs; it works on the vectors where they lie, without a copy. `hnsw`: faiss's
+it, as many as it takes to find 99.8% of a sample's pairs; it works on the vectors where they lie, without a copy. `hnsw`: faiss's
 graph over vectors in half precision. `ivfpq`: faiss's cells of product-quantised vectors. `auto`: flat up to `EXACT` products,
 then ivf: of those that are the same every time it is the quickest to build, and it needs the least memory beside the vectors.
 """
@@ -32,7 +32,7 @@ SMALLEST = 1000
 """Vectors below which every index is exact."""
 SAMPLE = 1000
 """Vectors whose pairs are searched exactly to choose the cells to look at, and others to measure the recall."""
-PROBES = (8, 64)
+PROBES = (12, 64)
 """Cells looked at for a vector: the least, and the most."""
 
 
@@ -126,9 +126,9 @@ def _ivf(left: Side, right: Side, threshold: float, neighbours: int, seed: int) 
 
 
 def _centroids(side: Side, seed: int) -> Vectors:
-    """4 sqrt(N) cells by a few rounds of k-means on 32 vectors a cell."""
+    """4 sqrt(N) cells by a few rounds of k-means on 16 vectors a cell."""
     count = round(4 * len(side) ** 0.5)
-    sample = np.sort(np.random.default_rng((seed, 1)).choice(len(side), min(len(side), 32 * count), replace=False))
+    sample = np.sort(np.random.default_rng((seed, 1)).choice(len(side), min(len(side), 16 * count), replace=False))
     kmeans = faiss.Kmeans(
         side.vectors.shape[1], count, niter=5, seed=seed, spherical=True, min_points_per_centroid=1, max_points_per_centroid=len(sample), verbose=False
     )
@@ -146,7 +146,7 @@ def _nearest_cells(side: Side, centroids: Vectors, count: int) -> NDArray[np.int
 
 
 def _probes(left: Side, right: Side, centroids: Vectors, threshold: float, neighbours: int, seed: int) -> int:
-    """Cells that a vector must look at for 99.5% of a sample's pairs to be found, where the sample has pairs enough to tell."""
+    """Cells that a vector must look at for 99.8% of a sample's pairs to be found, where the sample has pairs enough to tell."""
     pairs = sampled(left, right, threshold, neighbours, np.random.default_rng((seed, 2)))
     if left is right:
         pairs = pairs[:, pairs[0] != pairs[1]]
@@ -157,7 +157,7 @@ def _probes(left: Side, right: Side, centroids: Vectors, threshold: float, neigh
     homes = [e.argmax(1)[:, None] for e in ends]
     ranks = [(a > np.take_along_axis(a, home, 1)).sum(1) for a, home in zip(ends, reversed(homes), strict=True)]
     needed = (np.minimum(*ranks) if left is right else ranks[0]) + 1
-    return int(np.clip(np.quantile(needed, 0.995, method="higher"), PROBES[0], min(PROBES[1], len(centroids))))
+    return int(np.clip(np.quantile(needed, 0.998, method="higher"), PROBES[0], min(PROBES[1], len(centroids))))
 
 
 def _by_cell(cells: NDArray[np.int32], count: int) -> list[Ints]:

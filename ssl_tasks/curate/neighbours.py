@@ -70,7 +70,7 @@ def nearest(queries: Vectors, bank: Vectors, count: int) -> tuple[Ints, NDArray[
         found: Ints = faiss.knn(queries[rows], bank, min(count, len(bank)), metric=faiss.METRIC_INNER_PRODUCT)[1]
         return found
 
-    found = np.concatenate(list(indexes.single(block, slices(len(queries)))) or [np.zeros((0, min(count, len(bank))), np.int64)])
+    found = np.concatenate(list(indexes.single(block, slices(len(queries), 256))) or [np.zeros((0, min(count, len(bank))), np.int64)])
     ends = np.repeat(np.arange(len(queries)), found.shape[1]), found.ravel()
     values = cosine(queries, ends[0], bank, ends[1]).reshape(found.shape)
     order = np.lexsort((found, -values), axis=1)
