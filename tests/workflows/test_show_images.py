@@ -118,8 +118,8 @@ def clean(workspace: Path) -> Listing:
 @pytest.mark.parametrize(
     ("asked", "verdict"),
     [
-        ("4", "in: all 4 steps kept it"),
-        ("7", "in: all 4 steps kept it, in the split test: never trained on"),
+        ("4", "in: kept by each of 4 steps"),
+        ("7", "in: it is of the split test, never trained on"),
         ("1", "out: step 2 deduplicate removed it: near duplicate of image 0, pool/a.png, which step 4 balance removed in turn"),
         ("2", "out: step 2 deduplicate removed it: near duplicate of image 1, pool/b.png, which step 2 deduplicate removed in turn"),
         ("6", "out: step 3 exact_duplicates removed it: equal pixels of image 5, pool/f.png, which is in"),
@@ -208,15 +208,15 @@ def lines(workspace: Path, *arguments: str) -> list[str]:
 
 def test_the_answer_is_printed_verdict_first(workspace: Path) -> None:
     assert lines(workspace, "clean", "--image", "f.png") == [
-        "in: all 4 steps kept it",
+        "in: kept by each of 4 steps",
         "  clean clean: image 5, pool/f.png",
         "  1_integrity         kept",
         "  2_deduplicate       kept: it stands for its component",
         "  3_exact_duplicates  kept",
         "  4_balance           kept",
         f"  file: 1,000 bytes, 32 x 24 RGB, sha256 {POOL[5]['sha256'][:16]}, label cat, split train",
-        "  cluster 0: other images: 1, 0 of them in",
-        "  images that went because of it (1): 6 (pool/g.png)",
+        "  cluster 0: 1 other image, 0 of them in",
+        "  1 image went because of it: 6 (pool/g.png)",
     ]
     assert lines(workspace, "clean", "--image", "4")[-1] == ("  leak: near duplicate of image 7 of raw, split test (cosine 0.993, flagged, still trained on)")
 

@@ -151,7 +151,7 @@ def runs(workspace: Workspace = Path("."), limit: Annotated[int, typer.Option(he
     console().print(table if records else "no runs yet; start one with `sslflow run FILE`")
 
 
-@app.command(epilog="Example: sslflow show students.small")
+@app.command(epilog="Example: sslflow show students.small; sslflow show clean --image train/0/0000.bmp")
 def show(
     name: Annotated[str, typer.Argument(help="Run id, artifact key (or the start of one), stage, RUN/STAGE, or `latest`")],
     image: Annotated[str, typer.Option(metavar="ID", help="Why this image is in or out: an id, a uri, or a sha256 or its start.")] = "",

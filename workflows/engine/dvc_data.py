@@ -18,6 +18,7 @@ from schemas.errors import UserError
 
 FILE = "data.dvc"
 MANIFESTS = Path("manifests")
+_NAMED = 4
 _CACHED_UP_TO = 200_000_000
 """Bytes of a data set up to which a run keeps a copy in DVC's cache; `dvc add` does it for larger ones when a person asks for it."""
 
@@ -85,8 +86,9 @@ def keep_manifests(workspace: Path, made: Mapping[str, Path]) -> str:
             _add(workspace.resolve(), changed)
     except Exception as error:
         return f"took no version of the manifests, the next run tries again: {_reason(error)}"
-    names = ", ".join(str(target.relative_to(workspace)) for target in changed)
-    return f"made a version of {names}: commit the .dvc files, share them with `dvc push`" if names else ""
+    names = [str(target.relative_to(workspace)) for target in changed]
+    told = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return f"made a version of {told}: commit the .dvc files, share them with `dvc push`" if names else ""
 
 
 def _has_version(target: Path, made: Path) -> bool:
@@ -116,6 +118,7 @@ def _add(workspace: Path, changed: Mapping[Path, Path]) -> None:
                 draft.replace(target)  # not written into: with `cache.type` symlink or hardlink it is the cache's own file
             finally:
                 draft.unlink(missing_ok=True)
+        repo.scm_context.quiet = True
         repo.add([str(target) for target in changed])
 
 

@@ -97,8 +97,9 @@ def verdict(told: Fate) -> str:
     """In or out, and why, in one line."""
     row = told.row
     if row["kept"]:
-        other = "" if row["split"] == "train" else f", in the split {row['split']}: never trained on"
-        return f"in: {f'all {len(told.steps)} steps kept it' if told.steps else 'no step was taken yet'}{other}"
+        if row["split"] != "train":
+            return f"in: it is of the split {row['split']}, never trained on"
+        return "in: " + (f"kept by each of {_counted(len(told.steps), 'step')}" if told.steps else "no step was taken yet")
     reason = row["why"].partition(": ")[2] or "it gave no reason"
     by = " or ".join(_spaced(step) for step in told.removed_by) or row["why"].partition(":")[0] or "a step"
     return f"out: {by} removed it: {reason}" + (f" of {_short(told.instead)}" if told.instead else "")
@@ -134,10 +135,10 @@ def print_image(told: list[tuple[Fate, str]]) -> None:
         label = f", label {row['label']}" if row["label"] is not None else ""
         _say(f"  file: {row['bytes']:,} bytes, {size}, sha256 {row['sha256'][:16]}{label}, split {row['split']}")
         if each.cluster_mates:
-            _say(f"  cluster {row['cluster']}: other images: {each.cluster_mates[0]:,}, {each.cluster_mates[1]:,} of them in")
+            _say(f"  cluster {row['cluster']}: {_counted(each.cluster_mates[0], 'other image')}, {each.cluster_mates[1]:,} of them in")
         if each.stands_for:
             more = f" and {each.stands_for - len(each.went):,} more" if each.stands_for > len(each.went) else ""
-            _say(f"  images that went because of it ({each.stands_for:,}): {', '.join(f'{other.id} ({other.uri})' for other in each.went)}{more}")
+            _say(f"  {_counted(each.stands_for, 'image')} went because of it: {', '.join(f'{other.id} ({other.uri})' for other in each.went)}{more}")
         for leak in each.leaks:
             _say(f"  {_leak(row, leak)}")
 
@@ -147,6 +148,10 @@ def _leak(row: dict[str, Any], leak: dict[str, Any]) -> str:
     if leak["train_id"] == row["id"]:
         return f"leak: near duplicate of image {leak['eval_id']} of {leak['set_name']}, split {leak['split']} ({how})"
     return f"leak: train image {leak['train_id']} is a near duplicate of it ({how})"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _plain(value: Any) -> str:
