@@ -122,7 +122,7 @@ def clean(workspace: Path) -> Listing:
         ("7", "in: it is of the split test, never trained on"),
         ("1", "out: step 2 deduplicate removed it: near duplicate of image 0, pool/a.png, which step 4 balance removed in turn"),
         ("2", "out: step 2 deduplicate removed it: near duplicate of image 1, pool/b.png, which step 2 deduplicate removed in turn"),
-        ("6", "out: step 3 exact_duplicates removed it: equal pixels of image 5, pool/f.png, which is in"),
+        ("6", "out: step 3 exact_duplicates removed it: equal pixels: image 5, pool/f.png, which is in"),
         ("3", "out: step 1 integrity removed it: truncated"),
     ],
 )

@@ -102,7 +102,8 @@ def verdict(told: Fate) -> str:
         return "in: " + (f"kept by each of {_counted(len(told.steps), 'step')}" if told.steps else "no step was taken yet")
     reason = row["why"].partition(": ")[2] or "it gave no reason"
     by = " or ".join(_spaced(step) for step in told.removed_by) or row["why"].partition(":")[0] or "a step"
-    return f"out: {by} removed it: {reason}" + (f" of {_short(told.instead)}" if told.instead else "")
+    of = " of " if reason.endswith("duplicate") else ": "
+    return f"out: {by} removed it: {reason}" + (of + _short(told.instead) if told.instead else "")
 
 
 def _short(image: Image) -> str:
