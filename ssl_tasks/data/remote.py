@@ -5,6 +5,7 @@ AWS_PROFILE), from FSSPEC_S3_ENDPOINT_URL and the like, or from ~/.config/fsspec
 "Configuration"). Nothing of it stands in a pipeline or a manifest, and every process on every machine reads its own.
 """
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -19,6 +20,7 @@ from schemas.job import CACHE
 _CONTENT = ("ETag", "etag", "md5Hash", "content_md5", "sha256")
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "updated", "created")
 _PARTIAL = "partial"
+_OF_OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def listing(address: str) -> list[tuple[str, tuple[str, ...], str]]:
@@ -121,5 +123,7 @@ def _one_line(address: str, verb: str) -> Iterator[None]:
         more = "install sslflow with the extra `s3`" if address.startswith("s3") else "install it"
         raise UserError(f"cannot {verb} {address}: {' '.join(str(error).split())}; {more}") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_OUR_DISK:
+            raise
         told = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"cannot {verb} {address} ({told}): check the address, the network, and the rights that this machine's environment gives") from error

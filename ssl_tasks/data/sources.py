@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from schemas.errors import UserError
 from schemas.job import CACHE
 from schemas.sources import Digits, Files, Folder, HuggingFace, Parquet, Planted, Scenes, Source, Torchvision, WebDataset, is_address
 from ssl_tasks.data import digits, folder, huggingface, planted, scenes, shards, torchvision_sets
@@ -36,6 +37,13 @@ def files(source: Source, workspace: Path) -> list[Found]:
     Raises:
         UserError: where there are none, or they cannot be listed.
     """
+    try:
+        return _files(source, workspace)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or 'the source'} ({error.strerror}): make it readable, or move it out of the source") from error
+
+
+def _files(source: Source, workspace: Path) -> list[Found]:
     match source:
         case Digits():
             return folder.listing(workspace / source.path, labels=True, splits=True)

@@ -58,10 +58,10 @@ def labels(path: Path, image: str, label: str | None, names: Sequence[str] | Non
         raise UserError(f"column '{image}' of {path} holds {schema.field(image).type}, not encoded images (bytes, or a struct with `bytes`)")
     if label is None:
         return [None] * rows
-    values = (file.read(columns=[label]) if is_parquet(path) else table)[label]
+    values = _damage_told(path, lambda: file.read(columns=[label])[label]) if is_parquet(path) else table[label]
     if pa.types.is_nested(values.type) or pa.types.is_floating(values.type) or pa.types.is_binary(values.type):
         raise UserError(f"column '{label}' of {path} holds {values.type}: labels are whole numbers or text")
-    return [_named(value, names) for value in values.to_pylist()]
+    return [_named(value, names) for value in _damage_told(path, values.to_pylist)]
 
 
 def class_names(features: dict[str, Any], label: str | None) -> list[str] | None:
@@ -92,7 +92,7 @@ def read_parquet(path: Path, row: int, column: str) -> bytes:
                 _groups.popitem(last=False)
         _groups.move_to_end(key)
         cells = _groups[key]
-    return _bytes(cells[row - int(starts[group])].as_py())
+    return _bytes(cells[row - int(starts[group])])
 
 
 def read_arrow(path: Path, row: int, column: str) -> bytes:
@@ -105,14 +105,15 @@ def read_arrow(path: Path, row: int, column: str) -> bytes:
     table = _arrow(path, *_state(path))
     if row >= len(table) or column not in table.column_names:
         raise FileNotFoundError(errno.ENOENT, "the table has no such row or column")
-    return _bytes(table[column][row].as_py())
+    return _bytes(table[column][row])
 
 
-def _bytes(cell: Any) -> bytes:
-    found = cell.get("bytes") if isinstance(cell, dict) else cell
-    if found is None:
+def _bytes(cell: pa.Scalar) -> bytes:
+    if isinstance(cell, pa.StructScalar) and cell.is_valid:
+        cell = cell["bytes"]
+    if not cell.is_valid:
         raise OSError(errno.ENODATA, "the row holds no bytes of an image")
-    assert isinstance(found, bytes)
+    found: bytes = cell.as_py()
     return found
 
 
@@ -172,10 +173,12 @@ def _arrow(path: Path, _size: int, _modified: int) -> pa.Table:
     def mapped() -> pa.Table:
         file = pa.memory_map(str(path))
         try:
-            return pa.ipc.open_stream(file).read_all()
+            table = pa.ipc.open_stream(file).read_all()
         except pa.ArrowInvalid:  # the other of the two formats
             file.seek(0)
-            return pa.ipc.open_file(file).read_all()
+            table = pa.ipc.open_file(file).read_all()
+        table.validate(full=True)  # damaged offsets would be followed out of the file, and kill the process
+        return table
 
     return _damage_told(path, mapped)
 

@@ -1,8 +1,11 @@
 """Sources behind an address, against a server on this machine that speaks S3: listed, downloaded once, and told apart when they change."""
 
+import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,36 @@ def test_a_changed_object_changes_the_fingerprint_and_is_downloaded_anew(bucket:
     (found,) = sources.files(source, tmp_path)
     assert containers.read_bytes(found.uri, tmp_path, found.stamp) == picture(2).data == containers.read_bytes(found.uri, tmp_path)
     assert len([p for p in (tmp_path / CACHE / "remote").rglob("*") if p.is_file()]) == 1
+
+
+def test_a_download_that_was_killed_is_begun_anew(bucket: Any, tmp_path: Path) -> None:
+    bucket.pipe("pictures/raw/1.png", picture(1).data)
+    (found,) = sources.files(Folder(path="s3://pictures/raw"), tmp_path)
+    path = remote.fetch(found.uri, tmp_path, found.stamp)
+    path.rename(path.with_name("partial"))
+    os.truncate(path.with_name("partial"), 20)
+    assert containers.read_bytes(found.uri, tmp_path) == picture(1).data
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_threads_that_want_one_shard_download_it_once(bucket: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bucket.pipe("pictures/raw/0.tar", bytes(300_000))
+    caplog.set_level("INFO", "werkzeug")
+    with ThreadPoolExecutor(8) as pool:
+        paths = set(pool.map(lambda _: remote.fetch("s3://pictures/raw/0.tar", tmp_path), range(16)))
+    assert len(paths) == 1
+    assert downloads(caplog) == ["0.tar"]
+
+
+def test_a_full_disk_is_a_user_error_that_names_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = fsspec.filesystem("memory")
+    store.pipe("/full/1.png", picture(1).data)
+    monkeypatch.setattr(type(store), "get_file", full)
+    with pytest.raises(UserError, match=r"cannot keep memory://full/1.png in .*remote.* \(No space left on device\): free space there"):
+        containers.read_bytes("memory://full/1.png", tmp_path)
 
 
 def test_keys_that_are_odd_names_are_read_back(bucket: Any, tmp_path: Path) -> None:

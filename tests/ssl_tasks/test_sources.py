@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from schemas.errors import UserError
-from schemas.sources import Digits, Folder, Scenes, Torchvision
+from schemas.sources import Digits, Folder, Planted, Scenes, Torchvision
 from ssl_tasks.data import drafts, sources
 from ssl_tasks.data.fingerprint import fingerprint
 
@@ -114,9 +114,9 @@ def test_labels_and_splits_come_from_folder_names(tmp_path: Path) -> None:
     assert [(f.split, f.label) for f in found] == [("test", "cat"), ("train", "cat"), ("train", "dog"), ("val", None)]
 
 
-def test_holdout_moves_its_share_by_bytes_so_that_copies_stay_together(tmp_path: Path) -> None:
+def test_holdout_moves_its_share_by_bytes_so_that_copies_stay_together() -> None:
     source = Folder(path=".", holdout=0.3)
-    file = sources.Found(tmp_path / "x.png", None, "train")
+    file = sources.Found("x.png", None, "train")
     hashes = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(2000)]
     held_out = [sources.split(source, file, h) == "test" for h in hashes]
     assert 0.27 < sum(held_out) / len(held_out) < 0.33
@@ -179,6 +179,14 @@ def test_the_fingerprint_of_a_folder_changes_with_its_images_and_with_nothing_el
     touched = fingerprint(source, tmp_path)
     picture(tmp_path / "a/2.png")
     assert len({first, touched, fingerprint(source, tmp_path)}) == 3
+
+
+def test_the_fingerprint_of_a_planted_pool_follows_the_folder_that_it_is_made_from(tmp_path: Path) -> None:
+    source, image = Planted(images=Folder(path=".")), picture(tmp_path / "train/a/1.png")
+    first = fingerprint(source, tmp_path)
+    os.utime(image, ns=(1, 1))
+    assert fingerprint(source, tmp_path) != first
+    assert fingerprint(Planted(), tmp_path) == fingerprint(Planted(), tmp_path / "elsewhere")
 
 
 def test_the_fingerprint_imports_nothing_heavy() -> None:
