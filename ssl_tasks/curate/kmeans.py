@@ -32,7 +32,7 @@ SEEDED_ON = 256
 CHUNK = 65536
 """Points whose sums are taken at a time."""
 JUMP = 3
-"""Every so many iterations of the first two thirds, centroids may jump."""
+"""Every so many iterations of the first two thirds, and where nothing moves any more, centroids may jump."""
 
 Vectors = NDArray[np.float32]
 
@@ -136,7 +136,8 @@ def lloyd(points: Vectors, found: Clusters, iterations: int) -> Clusters:
     sums = np.zeros(centroids.shape)
     before = np.full(len(points), -1, np.int32)
     for iteration in range(iterations):
-        if count > 2 and iteration % JUMP == JUMP - 1 and 3 * iteration < 2 * iterations:
+        stands = not (near != before).any()
+        if count > 2 and 3 * iteration < 2 * iterations and (stands or iteration % JUMP == JUMP - 1):
             relocate(points, centroids, near, squared)
         refill(near, squared, count)
         changed = np.flatnonzero(near != before)
