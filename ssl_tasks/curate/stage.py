@@ -19,7 +19,7 @@ from ssl_tasks.curate import report as page
 from ssl_tasks.curate import shards
 from ssl_tasks.curate.decisions import NOBODY, Decisions
 from ssl_tasks.curate.pool import Pool
-from ssl_tasks.data import manifest
+from ssl_tasks.data import leaks, manifest
 from ssl_tasks.tracking import Tracker
 
 QUARANTINE = "quarantine.csv"
@@ -40,6 +40,7 @@ def curate(job: Job, tracker: Tracker, mapper: shards.Mapper = shards.threads) -
     dataset = read(job.folder(job.inputs[job.stage.dataset]))
     assert isinstance(dataset, Dataset)
     table, folder = manifest.read(dataset), artifacts.draft(job)
+    leaks.carry(dataset, folder)
     before, removed_by = table, np.full(len(table), page.STAYS, np.int16)
     pool = Pool(job, table, table, "", 0, folder, mapper, lambda _done, _of: None)
     metrics: dict[str, float] = {}
