@@ -44,6 +44,9 @@ def print_outcome(out: Console, outcome: Outcome) -> None:
             out.print(f"\n[bold]{escape(planned.name)}[/]", highlight=False)
             out.print(result_table(json.loads(artifact.path("results.json").read_text())["rows"]))
             out.print(f"\nreport:  {latest(outcome.plan, planned.name) / 'report.html'}\nMLflow:  sslflow ui", highlight=False, markup=False, soft_wrap=True)
+    for planned in outcome.plan.stages.values():
+        if planned.stage.kind == "curate" and any("report.html" in artifact.files for artifact in outcome.plan.artifacts(planned).values()):
+            out.print(f"curated: {latest(outcome.plan, planned.name) / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     students = [(p, o) for p in outcome.plan.stages.values() if p.stage.kind == "distill" for o in outcome.plan.artifacts(p)]
     if students and outcome.status in ("done", "nothing to do"):
         planned, output = students[0]

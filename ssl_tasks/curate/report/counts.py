@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssl_tasks.curate.report.story import Story, in_words
 
-BASE = frozenset({"step", "considered", "removed", "kept"})
+BASE = frozenset({"step", "considered", "removed", "kept", "cosine"})
 """What is said of a step elsewhere on the page."""
 BINS = 32
 WIDE = 16.0
@@ -82,11 +82,7 @@ def chapters(story: Story) -> list[dict[str, Any]]:
         ranked = sorted(told["reasons"].items(), key=lambda reason: (-reason[1], reason[0]))
         reasons = [(reason, count, percent(count, told["considered"])) for reason, count in ranked]
         meaning = (type(step).__doc__ or "").split("\n")[0].replace("`", "")
-        numbers = [
-            (name.replace("_", " "), value if isinstance(value, str) else short(value))
-            for name, value in told.items()
-            if name not in BASE and isinstance(value, str | int | float)
-        ]
+        numbers = [(name.replace("_", " ").replace("/", " "), said(value)) for name, value in told.items() if name not in BASE and said(value)]
         found.append({**told, "numbers": numbers, "name": step.kind.replace("_", " "), "ranked": reasons, "meaning": meaning, "config": in_words(step)})
     return found
 
@@ -153,6 +149,13 @@ def shares(values: pa.ChunkedArray, story: Story, most: int) -> tuple[list[Share
         Share(str(names[i]), int(counted[0][i]), int(counted[1][i]), 100 * parts[0][i] / longest, 100 * parts[1][i] / longest) for i in order[:most].tolist()
     ]
     return found, max(0, len(order) - most)
+
+
+def said(value: Any) -> str:
+    """One fact of a step; empty where it is nothing, or more than a word or number."""
+    if isinstance(value, str):
+        return value
+    return short(value) if isinstance(value, int | float) and value else ""
 
 
 def percent(part: float, whole: float) -> str:

@@ -8,6 +8,9 @@ import numpy as np
 
 from ssl_tasks.curate.report.counts import Histogram, histogram
 
+NEAR = 4
+"""How far below the chosen threshold its curve begins, in distances of the threshold from the highest cosine."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -34,12 +37,15 @@ def calibration(told: Mapping[str, Any]) -> Calibration | None:
     lines = {name: np.array(curve[name], float) for name in ("precision", "recall") if len(curve.get(name) or ()) == len(x)}
     if not lines:
         return None
-    low, high = float(x.min()), float(x.max())
-    order = np.argsort(x, kind="stable")
-    at = (x[order] - low) / (high - low) * 100
-    floor = min(0.9, np.floor(min(float(np.nanmin(y)) for y in lines.values()) * 10) / 10)
-    paths = [(name, hue, _line(at, (y[order] - floor) / (1 - floor))) for hue, (name, y) in enumerate(lines.items())]
     chosen = curve.get("chosen")
+    low, high = float(x.min()), float(x.max())
+    if isinstance(chosen, int | float) and low < chosen < high:
+        low = max(low, high - NEAR * (high - chosen))
+    order = np.argsort(x, kind="stable")
+    order = order[x[order] >= low]
+    at = (x[order] - low) / (high - low) * 100
+    floor = min(0.9, np.floor(min(float(np.nanmin(y[order])) for y in lines.values()) * 10) / 10)
+    paths = [(name, hue, _line(at, (y[order] - floor) / (1 - floor))) for hue, (name, y) in enumerate(lines.items())]
     edits = sorted((curve.get("edits") or {}).items(), key=lambda edit: (-edit[1], edit[0]))
     place = (f"{chosen:.3f}", (chosen - low) / (high - low) * 100) if isinstance(chosen, int | float) else None
     if place and not 0 <= place[1] <= 100:

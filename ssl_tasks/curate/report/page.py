@@ -11,7 +11,7 @@ from ssl_tasks.curate.report.pictures import Album, Tile
 from ssl_tasks.curate.report.plane import SIDE, Plane, plane
 from ssl_tasks.curate.report.scenes import Scene
 from ssl_tasks.curate.report.sheets import sheet
-from ssl_tasks.curate.report.story import Story
+from ssl_tasks.curate.report.story import Story, in_words
 from ssl_tasks.data import manifest
 from ssl_tasks.report import template
 
@@ -104,6 +104,7 @@ def _page(
             "data": job.data_version[:8] or "not versioned",
             "seed": str(story.stage.seed),
         },
+        config=[" ".join(filter(None, [step.kind, f"({words})" if (words := in_words(step)) else ""])) for step in story.steps],
         earlier=manifest.steps(story.before),
         bars=counts.funnel(story),
         chapters=chapters,

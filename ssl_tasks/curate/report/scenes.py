@@ -15,7 +15,7 @@ from ssl_tasks.data import manifest
 
 GROUPS, MEMBERS = 12, 7
 """Groups of duplicates a step; images of a group besides the one that is kept."""
-QUARANTINED, SEEN = 48, 12
+QUARANTINED, SEEN = 48, 10
 """Quarantined images; images of a step that has no view of its own."""
 NO_PICTURE = frozenset({"empty", "wrong type", "truncated", "unreadable", "too large"})
 """Reasons of `integrity` for which there is nothing to look at, or too much."""
