@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from schemas.errors import UserError
 
 LARGEST_GROUP = 512_000_000
-"""Bytes of images in a row group of a Parquet file. To read one image takes decoding its row group."""
+"""Bytes of a row group of a Parquet file. To read one image takes decoding its row group."""
 _HELD = 4
 _groups: OrderedDict[tuple[Path, int, int, str], pa.ChunkedArray] = OrderedDict()
 _lock = Lock()
@@ -46,7 +46,7 @@ def labels(path: Path, image: str, label: str | None, names: Sequence[str] | Non
     if is_parquet(path):
         file = _parquet(path, *_state(path))
         schema, rows = file.schema_arrow, file.metadata.num_rows
-        _check_groups(path, file, image)
+        _check_groups(path, file)
         names = names or class_names(_written_by_hugging_face(schema), label)
     else:
         table = _arrow(path, *_state(path))
@@ -84,6 +84,7 @@ def read_parquet(path: Path, row: int, column: str) -> bytes:
         raise FileNotFoundError(errno.ENOENT, "the table has no such row or column")
     starts = _starts(path, *state)
     group = int(np.searchsorted(starts, row, "right")) - 1
+    place = row - int(starts[group])
     with _lock:
         key = (path, state[1], group, column)
         if key not in _groups:
@@ -92,7 +93,9 @@ def read_parquet(path: Path, row: int, column: str) -> bytes:
                 _groups.popitem(last=False)
         _groups.move_to_end(key)
         cells = _groups[key]
-    return _bytes(cells[row - int(starts[group])])
+    if place >= len(cells):
+        raise UserError(f"{path} is damaged (row group {group} has fewer rows than it says): write it again")
+    return _bytes(cells[place])
 
 
 def read_arrow(path: Path, row: int, column: str) -> bytes:
@@ -138,13 +141,15 @@ def _written_by_hugging_face(schema: pa.Schema) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _check_groups(path: Path, file: pq.ParquetFile, image: str) -> None:
+def _check_groups(path: Path, file: pq.ParquetFile) -> None:
     about = file.metadata
-    wanted = [i for i in range(about.num_columns) if about.schema.column(i).path.split(".")[0] == image]
+    if about.num_rows != sum(about.row_group(i).num_rows for i in range(about.num_row_groups)):
+        raise UserError(f"{path} is damaged (its row groups do not add up to its rows): write it again")
+    # Of the whole group, since a damaged file's figures of one column end the process when pyarrow is asked for them.
     for number in range(about.num_row_groups):
-        if (size := sum(about.row_group(number).column(i).total_uncompressed_size for i in wanted)) > LARGEST_GROUP:
+        if (size := about.row_group(number).total_byte_size) > LARGEST_GROUP:
             raise UserError(
-                f"row group {number} of {path} holds {size / 1e6:,.0f} MB of images, and all of it is decoded to read one: "
+                f"row group {number} of {path} holds {size / 1e6:,.0f} MB, and its images are all decoded to read one: "
                 f"write the file again with row groups below {LARGEST_GROUP / 1e6:.0f} MB (pyarrow's `row_group_size=1000`)"
             )
 
