@@ -11,7 +11,8 @@ from ssl_tasks.data.manifest import column
 def exact_duplicates(pool: Pool, _config: ExactDuplicates) -> Decisions:
     """Of rows with equal pixels keep the one with the lowest id.
 
-    Train images that are equal to one of another split are counted and kept: which of the two must go is for `leakage`.
+    Of those that are kept it is counted how many are equal to an image of another split: which of the two must go is for
+    `leakage`.
 
     Raises:
         UserError: where an image gives no picture, or is not what the manifest lists.
@@ -20,7 +21,7 @@ def exact_duplicates(pool: Pool, _config: ExactDuplicates) -> Decisions:
     others = column(pool.pictures(pool.elsewhere()), "digest")
     stands = representatives(digests)
     removed = stands != np.arange(len(stands))
-    leaked = int(np.isin(digests, others).sum())
+    leaked = int(np.isin(digests[~removed], others).sum())
     notes = [f"train images equal to an image of another split: {leaked}"] if leaked else []
     kept = np.where(removed, pool.ids[stands], NOBODY)
     return Decisions(removed, "equal pixels", kept, metrics={"equal_to_other_split": leaked}, notes=notes)

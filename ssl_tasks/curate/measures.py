@@ -11,9 +11,9 @@ of the DCT-II of 32 x 32 pixels (Zauner, Implementation and benchmarking of perc
 https://www.phash.org/docs/pubs/thesis_zauner.pdf); dHash: of 9 x 8 pixels, whether each is brighter than its left neighbour
 (Krawetz, Kind of like that, 2013, https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html).
 
-Differs from the usual libraries: pixels are shrunk by triangles, not by Lanczos; the DCT has cosines rounded to whole numbers,
-so that all sums are exact and a hash depends on neither the processor nor the images it is computed with. Their hashes do not
-compare with these.
+Differs from the usual libraries: pixels are shrunk with Hamming windows and triangles, not with Lanczos's; the DCT has cosines
+rounded to whole numbers, so that all sums are exact and a hash depends on neither the processor nor the images that it is
+computed with. Their hashes do not compare with these.
 """
 
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def shrunk(grey: Image.Image, side: int) -> Image.Image:
     if scale <= 1:
         return grey
     size = max(1, round(grey.width / scale)), max(1, round(grey.height / scale))
-    return grey.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return grey.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)  # BILINEAR would blur what is shrunk
 
 
 def contrast(grey: Image.Image) -> float:

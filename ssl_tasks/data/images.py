@@ -1,5 +1,6 @@
 """Reading one image file, whatever is in it: an upright 8-bit picture, grey, RGB or of other bands, or the reason why not."""
 
+import ctypes
 import hashlib
 import io
 import logging
@@ -11,7 +12,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 MAX_PIXELS = 178_956_970
 """Pillow refuses larger images as decompression bombs."""
@@ -48,6 +49,9 @@ EIGHT_BIT = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 # What Pillow thinks of a file is told by a reason, not on the terminal; above half its limit it would warn of every picture too.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
+for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):  # libtiff writes to the terminal by itself
+    if (silence := getattr(ctypes.CDLL(_imaging.__file__), handler, None)) is not None:
+        silence(None)
 
 
 class Unreadable(Exception):
@@ -105,6 +109,8 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Imag
         try:
             if _is_bomb(image, file, max_pixels):
                 raise Unreadable("too large")
+            if image.format == "TIFF" and max((tile.extents or image.size * 2)[3] for tile in image.tile) < image.height:  # Pillow would leave the rest black
+                raise Unreadable("truncated")
             image.load()
             return _eight_bit(_upright(image))
         except Unreadable:
