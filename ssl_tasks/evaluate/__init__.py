@@ -16,7 +16,7 @@ from ssl_tasks.checkpoints import load_encoder
 from ssl_tasks.data import manifest
 from ssl_tasks.data.files import Files, open_images
 from ssl_tasks.data.store import side_for
-from ssl_tasks.evaluate import baselines, results
+from ssl_tasks.evaluate import baselines, leaks, results
 from ssl_tasks.evaluate.few_shot import few_shot
 from ssl_tasks.evaluate.knn import knn
 from ssl_tasks.evaluate.lineage import chain
@@ -61,6 +61,7 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
             tracker.metrics({f"{name}/{called}": rows[-1].value}, done)
             tracker.progress(done, steps, {})
     deltas = results.deltas(rows, stage.compare)
+    leaking = leaks.found(job, models, manifest.column(parts.table, "sha256")[parts.queries])
     found = {
         "rows": [row.as_json() for row in rows],
         "deltas": deltas,
@@ -72,14 +73,17 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
         "seed": stage.seed,
         "machine": job.environment,
         "budget": {name: budget(model) for name, model in models.items()},
+        "leaks": leaks.as_json(leaking),
     }  # fmt: skip
     folder = draft(job)
     (folder / "results.json").write_text(json.dumps(found, indent=1, sort_keys=True))
+    for line in leaks.warnings(leaking):
+        tracker.note(line)
     tracker.note("writing the report")
     from ssl_tasks.evaluate.report import write  # matplotlib takes a second: errors come before it
     from ssl_tasks.evaluate.story import Story
 
-    write(folder, Story(job, stage, rows, deltas, found, models, chain(job)), showcase)
+    write(folder, Story(job, stage, rows, deltas, found, models, chain(job), leaking), showcase)
     return {"": seal(job, folder, metrics=results.flat(rows, deltas))}
 
 

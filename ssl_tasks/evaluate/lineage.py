@@ -7,6 +7,9 @@ from typing import Any
 from schemas.artifacts import Artifact, Dataset, read
 from schemas.job import Job
 
+HIDDEN = ("embedding", "index", "max_aspect", "max_pixels", "min_contrast")
+"""Fields of curation steps that seldom tell one from another."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -52,7 +55,7 @@ def summary(config: Mapping[str, Any]) -> str:
         case "ingest":
             return _call(config["source"])
         case "curate":
-            return " → ".join(_call(step, hide=("embedding", "max_pixels", "max_aspect")) for step in config["steps"])
+            return " → ".join(_call(step, hide=HIDDEN) for step in config["steps"])
         case "pretrain":
             return f"{config['method']['kind']}; {encoder(config['encoder'])}; {_budget(config)}"
         case "distill":
@@ -81,11 +84,13 @@ def _budget(config: Mapping[str, Any]) -> str:
 
 
 def _call(step: Mapping[str, Any], hide: tuple[str, ...] = ()) -> str:
-    given = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in step.items() if k not in ("kind", *hide))
+    given = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in step.items() if v is not None and k not in ("kind", *hide))
     return f"{step['kind']} ({given})" if given else str(step["kind"])
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name} {_plain(v)}" for name, v in value.items() if v is not None)
     if isinstance(value, list | tuple):
         return "-".join(map(_plain, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
@@ -95,7 +100,7 @@ def _link(artifact: Artifact, found: Mapping[str, Artifact]) -> Link:
     takes = [found[key].stage for key in dict.fromkeys(artifact.parents.values())]
     said = summary(artifact.config)
     if isinstance(artifact, Dataset):
-        said += f"; {artifact.kept:,} train images kept of {artifact.rows:,} images listed; manifest {artifact.files['manifest.parquet'][:12]}"
+        said += f"; {artifact.kept:,} train images kept of {artifact.rows:,} images listed; manifest {artifact.manifest[:12]}"
     commit = artifact.environment.get("git_commit", "")
     return Link(artifact.stage, artifact.kind, artifact.key, takes, said, commit, artifact.data_version, artifact)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_tasks.evaluate import lineage, words
+from ssl_tasks.evaluate import leaks, lineage, words
 from ssl_tasks.evaluate.palette import png
 from ssl_tasks.evaluate.plates import Plate, plates
 from ssl_tasks.evaluate.results import Role, Row
@@ -57,6 +57,8 @@ def page(story: Story, images: Sequence[Image]) -> str:
         job=story.job,
         lead=words.lead(story.rows, story.deltas, story.titles),
         caveat=words.caveat(story.stage.seed, split["queries"], labelled),
+        leaking=leaks.warnings(story.leaks),
+        remarks=leaks.remarks(story.leaks),
         cards=_cards(story) if labelled else [],
         facts=_facts(story),
         columns=story.titles,

@@ -8,6 +8,7 @@ from schemas.artifacts import Checkpoint, Dataset
 from schemas.job import Job
 from schemas.stages import Evaluate
 from ssl_tasks.evaluate import words
+from ssl_tasks.evaluate.leaks import Leak
 from ssl_tasks.evaluate.lineage import Link
 from ssl_tasks.evaluate.palette import Style, styles
 from ssl_tasks.evaluate.results import Role, Row, names
@@ -21,6 +22,7 @@ class Story:
         results: what `results.json` holds.
         models: the checkpoints, by reference.
         links: the chain of artifacts behind it.
+        leaks: of each model, whether it was trained on images like those it is judged on.
     """
 
     job: Job
@@ -30,6 +32,7 @@ class Story:
     results: Mapping[str, Any]
     models: Mapping[str, Checkpoint]
     links: Sequence[Link]
+    leaks: Mapping[str, Leak]
 
     @property
     def roles(self) -> dict[str, Role]:

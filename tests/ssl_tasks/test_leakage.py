@@ -84,7 +84,7 @@ def test_other_datasets_are_compared_in_the_splits_named(workspace: Path) -> Non
     assert counts == [("curate", "test", 4, 2, 3, 3), ("bench", "test", 1, 1, 1, 1), ("bench", "val", 1, 1, 1, 1)]
     assert dataset.metrics["curate/1_leakage/bench.val.pairs"] == 1
     assert "2 train images are near duplicates of 3 of the 4 of curate test" in told["notes"]
-    also, table, _ = curated(workspace, [{**STEP, "against": ["bench"], "splits": ["train"]}], key="also", bench="bench")
+    _, table, _ = curated(workspace, [{**STEP, "against": ["bench"], "splits": ["train"]}], key="also", bench="bench")
     assert why(table).keys() == {f"train/0{i}.png" for i in (0, 1, 4)}
 
 

@@ -1,0 +1,126 @@
+"""Whether models were trained on near duplicates of the images that they are judged on, as far as their datasets' records tell."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.artifacts import Artifact, Checkpoint, Dataset, read
+from schemas.job import Job
+from ssl_tasks.data import leaks, manifest
+from ssl_tasks.evaluate.words import enumerated
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What leaks into one model, from all training in its chain: its own, its teacher's, and that of what it continues.
+
+    Attributes:
+        train_images: kept train images that are near duplicates, by a `leakage` step, or equal files of evaluated images.
+        evaluated_images: evaluated images that these are like.
+        equal_files: of `train_images`, those that are equal files; told with or without a `leakage` step.
+        unchecked: evaluated images that some training dataset was not compared with.
+        datasets: names of the training datasets.
+        lax: those of them for which images are unchecked.
+    """
+
+    train_images: int
+    evaluated_images: int
+    equal_files: int
+    unchecked: int
+    of: int
+    datasets: tuple[str, ...]
+    lax: tuple[str, ...]
+
+
+def found(job: Job, models: Mapping[str, Checkpoint], evaluated: NDArray[np.object_]) -> dict[str, Leak]:
+    """Of each model what leaks into it.
+
+    Args:
+        evaluated: (Q,), sha256 of the files of the images that models are judged on.
+
+    Raises:
+        UserError: where a manifest or a record of leaks is damaged.
+    """
+    seen: dict[str, _Seen] = {}
+
+    def of(model: Checkpoint) -> Leak:
+        datasets = {d.key: d for d in trained_on(job, model)}
+        for key, dataset in datasets.items():
+            if key not in seen:
+                seen[key] = _Seen.of(dataset, evaluated)
+        each = [seen[key] for key in datasets]
+        touched = np.logical_or.reduce([s.touched for s in each], initial=False) if each else np.zeros(len(evaluated), bool)
+        unchecked = np.logical_or.reduce([~s.checked for s in each]) if each else np.zeros(len(evaluated), bool)
+        return Leak(
+            len(frozenset().union(*(s.train for s in each))), int(touched.sum()), len(frozenset().union(*(s.equal for s in each))),
+            int(unchecked.sum()), len(evaluated), tuple(d.stage for d in datasets.values()),
+            tuple(d.stage for d, s in zip(datasets.values(), each, strict=True) if not s.checked.all()),
+        )  # fmt: skip
+
+    return {name: of(model) for name, model in models.items()}
+
+
+def as_json(leaks: Mapping[str, Leak]) -> dict[str, dict[str, object]]:
+    """What stands in `results.json`."""
+    return {name: asdict(leak) for name, leak in leaks.items()}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One training dataset: files of its train images that leak, and that are equal; of each evaluated image if it is touched, and checked."""
+
+    train: frozenset[str]
+    equal: frozenset[str]
+    touched: NDArray[np.bool_]
+    checked: NDArray[np.bool_]
+
+    @staticmethod
+    def of(dataset: Dataset, evaluated: NDArray[np.object_]) -> "_Seen":
+        train = manifest.kept(manifest.read(dataset))
+        files = manifest.column(train, "sha256")
+        pairs = leaks.read(dataset, leaks.PAIRS)
+        near = manifest.column(pairs, "eval_sha256")
+        kept = np.isin(pairs["train_id"].to_numpy(), train["id"].to_numpy()) & np.isin(near, evaluated)
+        equal = frozenset(files[np.isin(files, evaluated)].tolist())
+        checked = np.isin(evaluated, manifest.column(leaks.read(dataset, leaks.CHECKED), "eval_sha256"))
+        leaking = equal | frozenset(manifest.column(pairs, "train_sha256")[kept].tolist())
+        return _Seen(leaking, equal, np.isin(evaluated, near[kept]) | np.isin(evaluated, files), checked)
+
+
+def trained_on(job: Job, model: Artifact) -> list[Dataset]:
+    """The datasets that a model, or a model that it was made from, was trained on."""
+    parents = [read(job.folder(key)) for key in dict.fromkeys(model.parents.values())]
+    own = [parent for parent in parents if isinstance(parent, Dataset)]
+    return [*own, *(dataset for parent in parents if isinstance(parent, Checkpoint) for dataset in trained_on(job, parent))]
+
+
+def warnings(leaks: Mapping[str, Leak]) -> list[str]:
+    """A line for models that leak, those alike in one."""
+    lines = []
+    for leak, names in _grouped({name: leak for name, leak in leaks.items() if leak.train_images}):
+        was, they, their = ("was", "it is", "its") if len(names) == 1 else ("were", "they are", "their")
+        what = "byte-equal cop" + ("y" if leak.train_images == 1 else "ies") if leak.equal_files == leak.train_images else "near duplicates"
+        share = f"{leak.evaluated_images:,} of the {leak.of:,} images that {they} tested on"
+        lines.append(f"{enumerated(names)} {was} trained on {leak.train_images:,} {what} of {share}: {their} numbers are inflated.")
+    return lines
+
+
+def remarks(leaks: Mapping[str, Leak]) -> list[str]:
+    """What else a reader should know: which models were not checked, and which are clean."""
+    lines = []
+    for leak, names in _grouped({name: leak for name, leak in leaks.items() if leak.unchecked}):
+        some = "not checked" if leak.unchecked == leak.of else f"{leak.unchecked:,} of the {leak.of:,} test images not checked"
+        lines.append(f"{enumerated(names)}: {some} for leaks; add the step `leakage` to what makes {enumerated(leak.lax)}.")
+    clean = [name for name, leak in leaks.items() if leak.datasets and leak.of and not leak.unchecked and not leak.train_images]
+    if clean:
+        lines.append(f"Checked for leaks: no near duplicate of a test image is among the train images of {enumerated(clean)}.")
+    return lines
+
+
+def _grouped(leaks: Mapping[str, Leak]) -> list[tuple[Leak, list[str]]]:
+    groups: dict[Leak, list[str]] = {}
+    for name, leak in leaks.items():
+        groups.setdefault(leak, []).append(name)
+    return list(groups.items())
