@@ -27,7 +27,7 @@ def ingest(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     assert isinstance(job.stage, Ingest)
     source = job.stage.source
     sources.materialise(source, job.workspace)
-    found = sources.files(source, job.workspace)
+    found = sources.files(source, job.workspace, lambda done, of: tracker.progress(done, of, {}))
     rows, last = [], 0.0
     for row in parallel(lambda file: describe(file, source, job.workspace), found):
         rows.append(row)

@@ -13,10 +13,10 @@ from schemas.sources import HuggingFace
 from ssl_tasks.data import tables
 from ssl_tasks.data.containers import cell, listed, local
 from ssl_tasks.data.folder import Entry, Found, check_splits, entries
-from ssl_tasks.data.shards import on_disk
+from ssl_tasks.data.shards import Progress, on_disk
 
 
-def found(source: HuggingFace, workspace: Path) -> list[Found]:
+def found(source: HuggingFace, workspace: Path, progress: Progress) -> list[Found]:
     """Every row of a data set, in the order of its splits' names, its files and their rows.
 
     Raises:
@@ -24,15 +24,15 @@ def found(source: HuggingFace, workspace: Path) -> list[Found]:
     """
     there = {entry.parts: entry for entry in entries(source, workspace)}
     if ("dataset_dict.json",) not in there:
-        return _of_one(source, workspace, there, (), "train")
+        return _of_one(source, workspace, there, (), "train", progress)
     splits = _json(there[("dataset_dict.json",)], workspace).get("splits")
     if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
         raise UserError(f"dataset_dict.json in {source.path} names no splits: save the data set again")
     check_splits(set(splits), source.path)
-    return [image for split in sorted(splits) for image in _of_one(source, workspace, there, (split,), split)]
+    return [image for split in sorted(splits) for image in _of_one(source, workspace, there, (split,), split, progress)]
 
 
-def _of_one(source: HuggingFace, workspace: Path, there: dict[tuple[str, ...], Entry], folder: tuple[str, ...], split: str) -> list[Found]:
+def _of_one(source: HuggingFace, workspace: Path, there: dict[tuple[str, ...], Entry], folder: tuple[str, ...], split: str, progress: Progress) -> list[Found]:
     where = "/".join((source.path, *folder))
     if (*folder, "state.json") not in there:
         raise UserError(f"{where} is no data set that `save_to_disk` wrote (it has no state.json): correct `source.path`, or save the data set again")
@@ -46,7 +46,7 @@ def _of_one(source: HuggingFace, workspace: Path, there: dict[tuple[str, ...], E
     features = _json(info, workspace).get("features") if info else None
     names = tables.class_names(features if isinstance(features, dict) else {}, source.label)
     images = []
-    for entry, path in on_disk(files, workspace):
+    for entry, path in on_disk(files, workspace, progress):
         container = listed(entry.uri, workspace)
         each = enumerate(tables.labels(path, source.image, source.label, names))
         images += [Found(cell("arrow", row, source.image, container), label, split, entry.stamp) for row, label in each]

@@ -1,7 +1,7 @@
 """The images in shards: in WebDataset's tars (https://github.com/webdataset/webdataset, "The WebDataset Format") and in Parquet files."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,20 @@ from ssl_tasks.data.containers import cell, listed, local, member
 from ssl_tasks.data.folder import SUFFIXES, Entry, Found, check_splits, entries
 from ssl_tasks.data.store import parallel
 
+Progress = Callable[[int, int], None]
+"""Told how many files are listed, of how many."""
 LABELS = ("cls", "json")
 LARGEST_LABEL = 1 << 20
 
 
-def of_tars(source: WebDataset, workspace: Path) -> list[Found]:
+def of_tars(source: WebDataset, workspace: Path, progress: Progress) -> list[Found]:
     """Every image in tar shards, in the order of the shards' paths and of the members in each.
 
     Raises:
         UserError: where there are none, a shard is damaged, or a label cannot be read.
     """
     found = []
-    for entry, path in on_disk(entries(source, workspace), workspace):
+    for entry, path in on_disk(entries(source, workspace), workspace, progress):
         container, split = listed(entry.uri, workspace), split_of(entry) if source.splits else "train"
         members = tars.members(path)
         names = members.names.to_pylist()
@@ -32,23 +34,26 @@ def of_tars(source: WebDataset, workspace: Path) -> list[Found]:
     return _some(found, source)
 
 
-def of_parquet(source: Parquet, workspace: Path) -> list[Found]:
+def of_parquet(source: Parquet, workspace: Path, progress: Progress) -> list[Found]:
     """Every row of Parquet files, in the order of the files' paths.
 
     Raises:
         UserError: where there are none, or a file is damaged or has no such columns.
     """
     found = []
-    for entry, path in on_disk(entries(source, workspace), workspace):
+    for entry, path in on_disk(entries(source, workspace), workspace, progress):
         container, split = listed(entry.uri, workspace), split_of(entry) if source.splits else "train"
         each = enumerate(tables.labels(path, source.image, source.label))
         found += [Found(cell("parquet", row, source.image, container), label, split, entry.stamp) for row, label in each]
     return _some(found, source)
 
 
-def on_disk(there: Sequence[Entry], workspace: Path) -> Iterator[tuple[Entry, Path]]:
+def on_disk(there: Sequence[Entry], workspace: Path, progress: Progress) -> Iterator[tuple[Entry, Path]]:
     """Each file with its place on disk; what lies at an address is downloaded, several at a time."""
-    return zip(there, parallel(lambda entry: local(entry.uri, workspace, entry.stamp), there), strict=True)
+    paths = parallel(lambda entry: local(entry.uri, workspace, entry.stamp), there)
+    for done, (entry, path) in enumerate(zip(there, paths, strict=True), 1):
+        yield entry, path
+        progress(done, len(there))
 
 
 def split_of(entry: Entry) -> str:

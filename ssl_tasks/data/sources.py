@@ -29,21 +29,24 @@ def materialise(source: Source, workspace: Path) -> None:
             pass
 
 
-def files(source: Source, workspace: Path) -> list[Found]:
+def files(source: Source, workspace: Path, progress: shards.Progress = lambda _done, _of: None) -> list[Found]:
     """Place, label and split of each image of a source, sorted by the files' paths, and within a container as they lie there.
 
     Containers at an address are downloaded. `holdout` is not yet applied: see `split`.
+
+    Args:
+        progress: told of containers that are listed.
 
     Raises:
         UserError: where there are none, or they cannot be listed.
     """
     try:
-        return _files(source, workspace)
+        return _files(source, workspace, progress)
     except OSError as error:
         raise UserError(f"cannot read {error.filename or 'the source'} ({error.strerror}): make it readable, or move it out of the source") from error
 
 
-def _files(source: Source, workspace: Path) -> list[Found]:
+def _files(source: Source, workspace: Path, progress: shards.Progress) -> list[Found]:
     match source:
         case Digits():
             return folder.listing(workspace / source.path, labels=True, splits=True)
@@ -57,11 +60,11 @@ def _files(source: Source, workspace: Path) -> list[Found]:
             where = source.path if is_address(source.path) else str(workspace / source.path)
             return folder.images(folder.entries(source, workspace), where, source.labels, source.splits)
         case WebDataset():
-            return shards.of_tars(source, workspace)
+            return shards.of_tars(source, workspace, progress)
         case Parquet():
-            return shards.of_parquet(source, workspace)
+            return shards.of_parquet(source, workspace, progress)
         case HuggingFace():
-            return huggingface.found(source, workspace)
+            return huggingface.found(source, workspace, progress)
 
 
 def split(source: Source, found: Found, sha256: str) -> str:

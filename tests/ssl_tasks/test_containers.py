@@ -291,3 +291,10 @@ def test_the_sources_of_the_documentation_are_valid() -> None:
         assert isinstance(stage, Ingest)
         kinds.append(stage.source.kind)
     assert kinds == ["folder", "webdataset", "parquet", "huggingface", "webdataset"]
+
+
+def test_listing_tells_how_many_shards_are_listed(tmp_path: Path) -> None:
+    as_tars(tmp_path / "pool", world(), a_shard=2)
+    told: list[tuple[int, int]] = []
+    sources.files(WebDataset(path="pool"), tmp_path, lambda done, of: told.append((done, of)))
+    assert told == [(done, 5) for done in range(1, 6)]
