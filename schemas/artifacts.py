@@ -55,6 +55,11 @@ class Dataset(Base):
     rows: int
     kept: int
 
+    @property
+    def manifest(self) -> str:
+        """The sha256 of the manifest, which stands for the choice of images."""
+        return self.files.get("manifest.parquet", "")
+
 
 class Checkpoint(Base):
     """`model.safetensors`, the encoder that it fits, and how images must be prepared for it.

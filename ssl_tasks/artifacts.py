@@ -44,7 +44,7 @@ def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
         "files": {p.relative_to(folder).as_posix(): sha256(p) for p in payload},
         "sizes": {p.relative_to(folder).as_posix(): p.stat().st_size for p in payload},
         "data_version": job.data_version,
-        "manifests": {text: found.files["manifest.parquet"] for text, key in job.inputs.items() if isinstance(found := _made(job, key), Dataset)},
+        "manifests": {text: found.manifest for text, key in job.inputs.items() if isinstance(found := _made(job, key), Dataset)},
         "environment": job.environment,
         **fields,
     }

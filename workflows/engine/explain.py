@@ -95,7 +95,7 @@ def _facts(link: Artifact) -> list[str]:
     stated = dict(flatten(stage.model_dump(mode="json", exclude_defaults=True)))
     facts = [", ".join(f"{path}={value}" for path, value in flatten(link.config) if path in stated or path.endswith(".kind"))]
     if isinstance(link, Dataset):
-        facts.append(f"{link.kept:,} train images kept of {link.rows:,} images, manifest sha256 {link.files['manifest.parquet'][:12]}")
+        facts.append(f"{link.kept:,} train images kept of {link.rows:,} images, manifest sha256 {link.manifest[:12]}")
     if link.data_version:
         facts.append(f"data.version {link.data_version}")
     if commit := link.environment.get("git_commit"):

@@ -70,7 +70,7 @@ def curve(artifact: Artifact, prefix: str = "") -> Iterator[Point]:
 
 def manifest_hash(artifact: Artifact | None) -> dict[str, str]:
     """Of a Dataset the sha256 of its manifest, as a tag; nothing for other artifacts."""
-    return {"manifest.sha256": artifact.files["manifest.parquet"]} if isinstance(artifact, Dataset) else {}
+    return {"manifest.sha256": artifact.manifest} if isinstance(artifact, Dataset) else {}
 
 
 def inputs(workspace: Path, planned: Planned) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ def page(plan: Plan, status: Mapping[str, str], mlflow: str) -> str:
 
 def _data(plan: Plan, name: str) -> str:
     """Which images a Dataset holds, and the version of the raw data behind any artifact."""
-    facts = [f"manifest sha256 `{a.files['manifest.parquet'][:12]}`" for a in plan.artifacts(plan.stages[name]).values() if a.type == "Dataset"]
+    facts = [f"manifest sha256 `{a.manifest[:12]}`" for a in plan.artifacts(plan.stages[name]).values() if a.type == "Dataset"]
     facts += [f"data.version `{version}`"] if (version := plan.data_versions.get(name)) else []
     return f"; {', '.join(facts)}" if facts else ""
 
