@@ -50,7 +50,7 @@ def whiten(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     encoder.cpu().add_whitening(torch.from_numpy(mean), torch.from_numpy(matrix))
     folder = artifacts.draft(job)
     save_encoder(folder, encoder)
-    tracker.params({"images": len(table), "dim": kept})
+    tracker.params({"images": len(table)})
     fields: dict[str, Any] = {"encoder": encoder.config.model_dump(mode="json"), "mean": checkpoint.mean, "std": checkpoint.std, "dim": encoder.dim}
     metrics = {"explained_variance": share, "parameters": parameters(encoder)}
     return {"": artifacts.seal(job, folder, exported=f"{checkpoint.exported}, whitened", metrics=metrics, **fields)}
