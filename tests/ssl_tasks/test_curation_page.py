@@ -19,6 +19,7 @@ STEPS = [
     "exact_duplicates",
     {"kind": "perceptual_duplicates", "distance": 2},
     {"kind": "deduplicate", "threshold": {"precision": 0.9, "copies": 40}},
+    {"kind": "leakage", "threshold": 0.9},
     {"kind": "filter", "where": "width >= 32"},
     {"kind": "balance", "keep": 60, "clusters": 6},
     {"kind": "split", "val": 0.2, "test": 0.0},
@@ -41,7 +42,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(np.full((40, 40), 7, np.uint8), pool / "class 0/blank.png")
     save(smooth(1, 200)[:, :20], pool / "class 0/narrow.png")
     for i in range(4):
-        save(smooth(5000 + i), workspace / f"pool/test/class 0/{i}.png")
+        colours = np.stack([smooth(1000 * channel + 15 + i, 60) for channel in range(3)], axis=-1)
+        save(colours, workspace / f"pool/test/class 0/{i}.png")
     raw(workspace, splits=True, labels=True)
     return curated(workspace, STEPS)[0].path("report.html")
 
@@ -101,9 +103,10 @@ def test_text_stands_out_from_its_ground(page: webdriver.Chrome) -> None:
 
 def test_all_parts_are_there_in_order(page: webdriver.Chrome) -> None:
     assert page.execute_script("return [...document.querySelectorAll('main > section')].map(s => s.id)") == [
-        "funnel", "map", "steps", "clusters", "spread", "ask",
+        "funnel", "map", "steps", "leaks", "clusters", "spread", "ask",
     ]  # fmt: skip
     assert page.execute_script("return [...document.querySelectorAll('.step')].map(s => s.id)") == [
-        "1_integrity", "2_exact_duplicates", "3_perceptual_duplicates", "4_deduplicate", "5_filter", "6_balance", "7_split",
+        "1_integrity", "2_exact_duplicates", "3_perceptual_duplicates", "4_deduplicate", "5_leakage", "6_filter",
+        "7_balance", "8_split",
     ]  # fmt: skip
     assert page.execute_script("return document.querySelectorAll('#map svg').length") == 2

@@ -161,7 +161,7 @@ def test_leaks_stand_beside_the_evaluation_images_and_are_counted_by_set(story: 
     rows = [{**row, "set": "raw", "eval_id": test, "dropped": False}, {**row, "set": "raw", "eval_id": test, "similarity": 0.98, "dropped": True}]
     story.pool.payload = tmp_path
     assert leaks.leaks(story, Album(tmp_path)) is None
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / leaks.FILE)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / leaks.known.PAIRS)
     found = leaks.leaks(story, Album(story.pool.job.workspace))
     assert found is not None
     assert found.counts == [("raw", "test", 2, 1)]

@@ -82,7 +82,8 @@ def chapters(story: Story) -> list[dict[str, Any]]:
         ranked = sorted(told["reasons"].items(), key=lambda reason: (-reason[1], reason[0]))
         reasons = [(reason, count, percent(count, told["considered"])) for reason, count in ranked]
         meaning = (type(step).__doc__ or "").split("\n")[0].replace("`", "")
-        numbers = [(name.replace("_", " ").replace("/", " "), said(value)) for name, value in told.items() if name not in BASE and said(value)]
+        facts = {name.replace("_", " ").replace("/", " "): said(value) for name, value in told.items() if name not in BASE and "." not in name}
+        numbers = [(name, value) for name, value in facts.items() if value]
         found.append({**told, "numbers": numbers, "name": step.kind.replace("_", " "), "ranked": reasons, "meaning": meaning, "config": in_words(step)})
     return found
 
