@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 
 from schemas.artifacts import Dataset
 from schemas.errors import UserError
-from ssl_tasks.data import manifest
+from ssl_tasks.data import leaks, manifest
 
-LEAKS = "leaks.parquet"
 SHOWN = 8
 _SEARCHED = 20_000
 
@@ -246,9 +245,8 @@ def _limits(kind: str, removed: bool, saw: Mapping[str, Any], config: Mapping[st
 
 def _leaks(listing: Listing, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Pairs of a train image and an evaluation image, near duplicates of each other, of which the image is one."""
-    path = listing.path.with_name(LEAKS)
-    if not listing.made or not path.exists():
+    if not listing.made:
         return []
-    leaks = pq.read_table(path)
-    found: list[dict[str, Any]] = leaks.filter(pc.or_(pc.equal(leaks["train_id"], row["id"]), pc.equal(leaks["eval_sha256"], row["sha256"]))).to_pylist()
+    pairs = leaks.read(listing.made[0], leaks.PAIRS)
+    found: list[dict[str, Any]] = pairs.filter(pc.or_(pc.equal(pairs["train_id"], row["id"]), pc.equal(pairs["eval_sha256"], row["sha256"]))).to_pylist()
     return found
