@@ -7,7 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ssl_tasks.curate.indexes import ROUNDING, Ints, Vectors
-from ssl_tasks.curate.neighbours import Near
+from ssl_tasks.curate.neighbours import Near, cosine
 from ssl_tasks.curate.products import each
 
 WHOLE = 4096
@@ -42,7 +42,13 @@ def lowest_cosines(vectors: Vectors, groups: list[Ints], seed: int) -> NDArray[n
             rows = np.sort(np.random.default_rng((seed, number)).choice(rows, WHOLE, replace=False))
         return float(min(1, cosines(vectors, rows).min()))
 
-    return np.array(list(each(lowest, range(len(groups)))), np.float32)
+    found = np.empty(len(groups), np.float32)
+    sizes = np.array([len(rows) for rows in groups], np.int64)
+    twos, larger = np.flatnonzero(sizes == 2), np.flatnonzero(sizes > 2)
+    ends = np.array([groups[number] for number in twos], np.int64).reshape(-1, 2)
+    found[twos] = cosine(vectors, ends[:, 0], vectors, ends[:, 1])
+    found[larger] = list(each(lowest, larger.tolist()))
+    return found
 
 
 def cosines(vectors: Vectors, rows: Ints) -> NDArray[np.float64]:
