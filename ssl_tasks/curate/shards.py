@@ -6,9 +6,9 @@ brings another `Mapper`, such as Prefect's on a Dask cluster.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -51,11 +51,12 @@ class Shard:
 
 
 Progress = Callable[[int, int], None]
-Mapper = Callable[[Sequence[Shard]], Iterator[None]]
-"""Runs all shards, in any order and anywhere that sees the workspace, and yields as each ends. An error in one is raised."""
+Mapper = Callable[[Sequence[Shard]], Generator[None, None, None]]
+"""Runs all shards, in any order and anywhere that sees the workspace, and yields as each ends. An error in one is raised.
+Closed early, it begins no other."""
 
 
-def threads(shards: Sequence[Shard]) -> Iterator[None]:
+def threads(shards: Sequence[Shard]) -> Generator[None, None, None]:
     """Run the shards on threads of this process, one a core."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "shard") as pool:
         futures = [pool.submit(shard) for shard in shards]
@@ -99,8 +100,9 @@ def make_known(files: pa.Table, work: Work, known: Known, mapper: Mapper, progre
     size = min(LARGEST, max(32, -(-len(todo) // (4 * len(os.sched_getaffinity(0))))))
     with _folder(known) as folder:
         shards = [_shard(todo.slice(start, size), work, folder / f"{start}.parquet", known) for start in range(0, len(todo), size)]
-        for done, _ in enumerate(mapper(shards), 1):
-            progress(done, len(shards))
+        with closing(mapper(shards)) as running:
+            for done, _ in enumerate(running, 1):
+                progress(done, len(shards))
     known.compact()
     return files
 

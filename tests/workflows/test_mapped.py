@@ -140,6 +140,28 @@ def test_shards_are_tasks_of_a_flow_and_what_they_make_is_what_threads_make(file
     assert tasks == {f"shrink {number}": "COMPLETED" for number in range(1, len(told) + 1)}
 
 
+@pytest.mark.slow
+def test_an_interrupted_flow_ends_at_once_as_cancelled_and_the_next_goes_on(files: pa.Table, workspace: Path, tmp_path: Path, url: str) -> None:
+    def interrupt(done: int, _of: int) -> None:
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def terminate(number: int, _frame: Any) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    mapper = mapped.mapper(job_with(workspace, "stopped"), pytest.fail)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            made(files, workspace, tmp_path / "stopped", mapper, interrupt)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert runs(url, "mapped.stopped")[0] == ["CANCELLED"]
+    left = Known(tmp_path / "stopped", vectors_of(SIDE**2)).missing(files["sha256"].combine_chunks())
+    assert 0 < len(left) < COUNT
+    assert made(files, workspace, tmp_path / "stopped", threads) == made(files, workspace, tmp_path / "threads", threads)
+
+
 @contextmanager
 def cluster(workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """A Dask scheduler and workers, each a process of its own, as `dask scheduler` and `dask worker` start them."""

@@ -6,10 +6,14 @@ the work, and nothing but its pages is lost.
 
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from schemas.errors import UserError
 from schemas.job import Job
@@ -22,6 +26,9 @@ SMALL = 4096
 """Images below which an engine takes longer than the work."""
 _ANSWER, _WORKERS, _DRAIN = 10, 30, 10.0
 """Seconds: for a scheduler to answer, for a first worker of it, and for Prefect's server to be told the last of it."""
+
+
+Run = Generator[None, None, None]
 
 
 def mapper(job: Job, note: Callable[[str], None]) -> "Mapper":
@@ -37,7 +44,7 @@ def mapper(job: Job, note: Callable[[str], None]) -> "Mapper":
     if runner == "dask" and not (find_spec("prefect_dask") and find_spec("distributed")):
         raise UserError(f"stages.{job.name}.resources.runner: dask is not installed: pip install 'sslflow[dask]', or take threads")
 
-    def run(shards: "Sequence[Shard]") -> Iterator[None]:
+    def run(shards: "Sequence[Shard]") -> Run:
         from ssl_tasks.curate.shards import threads
 
         if len(shards) == 1 or sum(shard.count for shard in shards) < SMALL:
@@ -61,11 +68,14 @@ def _no_server() -> str:
         return f"no Prefect server answers at {url}" if client.api_healthcheck() else ""
 
 
-def _mapped(job: Job, shards: "Sequence[Shard]", note: Callable[[str], None]) -> Iterator[None]:
+def _mapped(job: Job, shards: "Sequence[Shard]", note: Callable[[str], None]) -> Run:
     from prefect import Flow, Task
     from prefect.cache_policies import NO_CACHE
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
     from prefect.events.worker import EventsWorker
     from prefect.futures import as_completed
+    from prefect.states import Cancelled
 
     from ssl_tasks.curate.shards import threads
 
@@ -74,7 +84,13 @@ def _mapped(job: Job, shards: "Sequence[Shard]", note: Callable[[str], None]) ->
     what = type(shards[0].work).__name__.lower()
     task: Any = Task(make, name=what, task_run_name=what + " {number}", cache_policy=NO_CACHE, persist_result=False)
 
-    def body() -> Generator[None, None, None]:
+    terminate, started = signal.getsignal(signal.SIGTERM), list[UUID]()
+
+    def body() -> Run:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)  # Prefect has put its own in place, which ends in a traceback
+        context = FlowRunContext.get()
+        started.extend([context.flow_run.id] if context and context.flow_run else [])
         futures = {task.submit(shard, number): shard for number, shard in enumerate(shards, 1)}
         for future in as_completed(list(futures)):
             try:
@@ -92,8 +108,12 @@ def _mapped(job: Job, shards: "Sequence[Shard]", note: Callable[[str], None]) ->
     except Exception as error:
         if failed:
             raise failed[0] from None
-        note(f"Prefect failed ({type(error).__name__}): the other {len(left)} of {len(shards)} shards are made on threads of this process")
+        note(f"Prefect failed ({type(error).__name__}), nothing is lost: {len(left)} of {len(shards)} shards are left to threads of this process")
         yield from threads(left)
+    except GeneratorExit:  # Prefect takes it for success
+        with suppress(Exception), get_client(sync_client=True) as client:
+            client.set_flow_run_state(started[0], Cancelled(message="interrupted; finished shards are kept"), force=True)
+        raise
     finally:
         EventsWorker.drain_all(timeout=_DRAIN)
 
