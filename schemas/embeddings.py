@@ -40,8 +40,9 @@ class File(Spec):
     @field_validator("encoder")
     @classmethod
     def _has_no_neck(cls, encoder: Encoder) -> Encoder:
-        if encoder.neck:
-            raise Unfit("the file holds no weights of a neck: leave it out", "neck")
+        for name in ("neck", "head", "whitening"):
+            if getattr(encoder, name):
+                raise Unfit(f"the file holds no weights of a {name}: leave it out", name)
         return encoder
 
 

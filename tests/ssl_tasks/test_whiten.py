@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from tiny_pipeline import VIT, made, plan
 from tiny_training import Recorder
 
 import ssl_tasks
 from schemas.artifacts import Checkpoint, Dataset, Report, sha256
+from schemas.embeddings import File
+from schemas.encoders import Encoder
 from schemas.errors import InvalidPipeline, UserError
 from ssl_tasks.checkpoints import WEIGHTS, load_encoder
 from ssl_tasks.data import manifest
@@ -137,6 +140,12 @@ def test_what_is_whitened_is_not_whitened_again(tmp_path: Path) -> None:
 def test_whitening_is_not_written_into_an_encoder_that_is_trained(tmp_path: Path) -> None:
     with pytest.raises(InvalidPipeline, match="let a stage of kind whiten follow"):
         plan(TEACHER.replace("heads: 2}", "heads: 2, whitening: 4}"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["neck", "head", "whitening"])
+def test_a_file_of_weights_has_nothing_behind_the_backbone(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"no weights of a {name}"):
+        File(file="own.pth", encoder=Encoder.model_validate({"name": "resnet10t", name: 4}))
 
 
 def test_a_checkpoint_from_before_necks_and_whitening_still_loads(tmp_path: Path) -> None:
