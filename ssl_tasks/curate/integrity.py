@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from schemas.curation import Integrity
 from ssl_tasks.curate.decisions import Decisions
@@ -15,20 +16,19 @@ def integrity(pool: Pool, config: Integrity) -> Decisions:
     Reasons: empty, wrong type, truncated, unreadable, too large, too small, absurd aspect, blank.
     """
     seen = pool.measures()
-    reasons = np.array([fault(row, config) for row in seen.select(["fault", "width", "height", "contrast"]).to_pylist()], object)
+    reasons = faults(seen, config)
     facts = {name: column(seen, name) for name in ("contrast", "sharpness")}
-    return Decisions(reasons.astype(bool), reasons.tolist(), facts=facts)
+    return Decisions(reasons != "", reasons.tolist(), facts=facts)
 
 
-def fault(seen: dict[str, pa.Scalar], config: Integrity) -> str:
-    """Why a file is no usable picture, by its measures; empty where it is one."""
-    if seen["fault"]:
-        return str(seen["fault"])
-    short, long = sorted((seen["width"], seen["height"]))
-    if short * long > config.max_pixels:
-        return "too large"
-    if short < config.min_side:
-        return "too small"
-    if long > config.max_aspect * short:
-        return "absurd aspect"
-    return "blank" if seen["contrast"] < config.min_contrast else ""
+def faults(seen: pa.Table, config: Integrity) -> NDArray[np.str_]:
+    """Of each file why it is no usable picture, by its measures, (N,); empty where it is one."""
+    width, height, contrast = (seen[name].fill_null(0).to_numpy().astype(float) for name in ("width", "height", "contrast"))
+    short, long, unread = np.minimum(width, height), np.maximum(width, height), column(seen, "fault").astype(str)
+    by_measure = {
+        "too large": short * long > config.max_pixels,
+        "too small": short < config.min_side,
+        "absurd aspect": long > config.max_aspect * short,
+        "blank": contrast < config.min_contrast,
+    }
+    return np.where(unread != "", unread, np.select(list(by_measure.values()), list(by_measure), ""))

@@ -11,7 +11,7 @@ of the DCT-II of 32 x 32 pixels (Zauner, Implementation and benchmarking of perc
 https://www.phash.org/docs/pubs/thesis_zauner.pdf); dHash: of 9 x 8 pixels, whether each is brighter than its left neighbour
 (Krawetz, Kind of like that, 2013, https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html).
 
-Differs from the usual libraries: pixels are shrunk with Hamming windows and triangles, not with Lanczos's; the DCT has cosines
+Differs from the usual libraries: pixels are shrunk with boxes, then triangles, not with Lanczos's windows; the DCT has cosines
 rounded to whole numbers, so that all sums are exact and a hash depends on neither the processor nor the images that it is
 computed with. Their hashes do not compare with these.
 """
@@ -90,7 +90,7 @@ def looks(image: Image.Image | Bands) -> dict[str, Any]:
     """Contrast and sharpness of a picture, and its small grey ones of which hashes are made."""
     grey = image.convert("L")
     small = shrunk(grey, SIDE)
-    square, strip = (small.resize(size, Image.Resampling.BILINEAR) for size in ((32, 32), (9, 8)))
+    square, strip = (small.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0) for size in ((32, 32), (9, 8)))
     return {"contrast": contrast(grey), "sharpness": sharpness(np.asarray(small)), "square": np.asarray(square), "strip": np.asarray(strip)}
 
 
@@ -114,9 +114,13 @@ def sharpness(grey: NDArray[np.uint8]) -> float:
     """Variance of the Laplacian of (H, W) pixels, over those that have four neighbours; 0 where none has."""
     if min(grey.shape) < 3:
         return 0.0
-    pixels = grey.astype(np.int16)
-    laplacian = (pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:] - 4 * pixels[1:-1, 1:-1]).ravel().astype(float)
-    return float((laplacian @ laplacian) / len(laplacian) - (laplacian.sum() / len(laplacian)) ** 2)
+    pixels = grey.astype(np.float32)  # all below are whole numbers, so that sums are exact; no BLAS, whose threads would fight ours
+    laplacian = pixels[:-2, 1:-1] + pixels[2:, 1:-1]
+    laplacian += pixels[1:-1, :-2]
+    laplacian += pixels[1:-1, 2:]
+    laplacian -= 4 * pixels[1:-1, 1:-1]
+    mean, square = (float(values.sum(dtype=float)) / laplacian.size for values in (laplacian, np.square(laplacian)))
+    return square - mean**2
 
 
 def phash(squares: NDArray[np.uint8]) -> NDArray[np.uint64]:

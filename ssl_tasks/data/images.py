@@ -28,8 +28,8 @@ MAX_SCANNED = 1 << 36
 """Pixels times scans above which a progressive JPEG is a bomb: each of its scans, be it of ten bytes, goes over all pixels."""
 MAX_RUN_LENGTH_PIXELS = 1 << 24
 """Of a run-length encoded BMP, which Pillow decodes pixel by pixel in Python."""
-TILE_WIDTH, TILE_LENGTH = 322, 323
-"""TIFF tags: the decoder makes room for a whole tile, however small the picture."""
+LENGTH, TILE_WIDTH, TILE_LENGTH = 257, 322, 323
+"""TIFF tags, in pixels before any rotation. The decoder makes room for a whole tile, however small the picture."""
 ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -109,7 +109,7 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Imag
         try:
             if _is_bomb(image, file, max_pixels):
                 raise Unreadable("too large")
-            if image.format == "TIFF" and max((tile.extents or image.size * 2)[3] for tile in image.tile) < image.height:  # Pillow would leave the rest black
+            if _ends_early(image):
                 raise Unreadable("truncated")
             image.load()
             return _eight_bit(_upright(image))
@@ -211,6 +211,14 @@ def _is_bomb(image: ImageFile.ImageFile, file: IO[bytes], max_pixels: int) -> bo
         case "BMP" if image.tile and image.tile[0][0] == "bmp_rle":
             return pixels > min(max_pixels, MAX_RUN_LENGTH_PIXELS)
     return pixels > max_pixels
+
+
+def _ends_early(image: ImageFile.ImageFile) -> bool:
+    """Whether a TIFF's strips are fewer than its rows need: Pillow would leave the others black."""
+    if image.format != "TIFF":
+        return False
+    rows = int(image.tag_v2[LENGTH])  # type: ignore[attr-defined]  # of TIFF images
+    return max((tile.extents or (0, 0, 0, rows))[3] for tile in image.tile) < rows
 
 
 def _scans(file: IO[bytes]) -> int:
