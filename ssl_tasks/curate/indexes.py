@@ -174,10 +174,11 @@ def _hnsw(left: Side, right: Side, _threshold: float, neighbours: int, _seed: in
 def _ivfpq(left: Side, right: Side, _threshold: float, neighbours: int, seed: int) -> Iterator[Ints]:
     """Four times the neighbours are looked at again, since quantised cosines are rough."""
     dim, cells = right.vectors.shape[1], round(len(right) ** 0.5)
-    parts = max(m for m in range(1, max(1, dim // 4) + 1) if dim % m == 0)
+    parts = max(m for m in range(1, max(1, dim // 8) + 1) if dim % m == 0)
     index: Any = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, cells, parts, 8, faiss.METRIC_INNER_PRODUCT)
     index.nprobe, index.cp.seed, index.pq.cp.seed, index.do_polysemous_training = min(cells, 32), seed, seed, False
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
+    index.pq.cp.max_points_per_centroid, index.pq.cp.niter = 40, 8
     return _searched(index, left, right, 4 * neighbours)
 
 
