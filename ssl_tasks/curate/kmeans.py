@@ -32,7 +32,7 @@ SEEDED_ON = 256
 CHUNK = 65536
 """Points whose sums are taken at a time."""
 JUMP = 3
-"""Every so many iterations of the first two thirds, and where nothing moves any more, centroids may jump."""
+"""Every so many iterations of the first two thirds, and where nothing moves any more, centroids may jump, and it is looked up which are near each other."""
 
 Vectors = NDArray[np.float32]
 
@@ -135,9 +135,11 @@ def lloyd(points: Vectors, found: Clusters, iterations: int) -> Clusters:
     count = len(centroids)
     sums = np.zeros(centroids.shape)
     before = np.full(len(points), -1, np.int32)
+    reach = np.empty((count, 0), np.int64)
     for iteration in range(iterations):
         stands = not (near != before).any()
-        if count > 2 and 3 * iteration < 2 * iterations and (stands or iteration % JUMP == JUMP - 1):
+        due = stands or iteration % JUMP == JUMP - 1
+        if due and count > 2 and 3 * iteration < 2 * iterations:
             relocate(points, centroids, near, squared)
         refill(near, squared, count)
         changed = np.flatnonzero(near != before)
@@ -152,7 +154,7 @@ def lloyd(points: Vectors, found: Clusters, iterations: int) -> Clusters:
         if count <= EXACT:
             near, squared = nearest(points, centroids)
         else:
-            reach = neighbours(centroids, REACH)[0]
+            reach = neighbours(centroids, REACH)[0] if due or not iteration else reach
             found = Clusters(centroids, near, squared)
             compare(points, found, reach, np.flatnonzero(moved[reach].any(1)[near]))
     return Clusters(centroids, near, squared)
