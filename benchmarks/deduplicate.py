@@ -3,7 +3,7 @@
 The vectors are made as embeddings lie: clusters of unlike size and density on a common background, in fewer directions than they
 have dimensions. Of 10% of them there is a near duplicate, at a cosine from the threshold to 1; of another 10% a near miss, at a
 cosine below it that no chain of others makes up for. What is merged is compared with what was planted:
-`.venv/bin/python -m benchmarks.deduplicate --sizes 100000 300000 1000000 --out benchmarks/deduplicate.json`.
+`python benchmarks/deduplicate.py --sizes 100000 300000 1000000 --out benchmarks/deduplicate.json`.
 """
 
 import argparse
@@ -109,10 +109,10 @@ def main() -> None:
     rows = []
     for size in given.sizes:
         options = ["--sizes", str(size), "--dim", str(given.dim), "--index", given.index, "--seed", str(given.seed), "--here"]
-        done = subprocess.run([sys.executable, "-m", "benchmarks.deduplicate", *options], stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout))
         print(rows[-1], file=sys.stderr)
-    from benchmarks.common import finish, machine  # torch comes with it: not in the process that is measured
+    from common import finish, machine  # torch comes with it: not in the process that is measured
 
     finish({"machine": machine(), "threshold": THRESHOLD, "rows": rows}, given.out)
 
