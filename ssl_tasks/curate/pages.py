@@ -30,7 +30,7 @@ def _page(kind: str, spec: type[Spec]) -> Iterator[str]:
     assert module.__doc__
     source = f"ssl_tasks/curate/{kind}.py"
     required = "".join(f", {p.name}: ..." for p in parameters(spec) if p.required)
-    yield from (f"# `{kind}`\n", f"{meaning(spec)} Code: [`{source}`](../../{source}).\n", module.__doc__.strip())
+    yield from (f"# `{kind}`\n", f"Code: [`{source}`](../../{source}).\n", module.__doc__.strip())
     yield from ("\n## In YAML\n", "```yaml", f"steps: [{{kind: {kind}{required}}}]" if required else f"steps: [{kind}]", "```\n", *described(spec))
 
 

@@ -87,8 +87,11 @@ def _table(shown: list[str], results: dict[str, Any]) -> Iterator[str]:
 
 def _later(kind: str) -> str:
     rows = json.loads(LONGER.read_text()) if LONGER.exists() else {}
-    then = f"; {rows[kind]['knn']:.1f} after {rows[kind]['epochs']} epochs, one seed: the budget is too short for it" if kind in rows else ""
-    return f"not told from random init{then}"
+    if kind not in rows:
+        return "not told from random init"
+    row = rows[kind]
+    then = f"{row['knn']:.1f} after {row['epochs']} epochs, one seed"
+    return f"not told from random init; {then}: {row.get('why', 'the budget is too short for it')}"
 
 
 def write() -> None:
