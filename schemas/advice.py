@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.curation import Balance
+from schemas.curation import most_kept
 from schemas.encoders import Encoder
 from schemas.methods.contrastive import MoCoV1, MoCoV2
 from schemas.pipeline import Pipeline
 from schemas.references import Loc
-from schemas.sources import Digits, Scenes, Source, Torchvision
+from schemas.sources import Digits, Planted, Scenes, Source, Torchvision
 from schemas.stages import Curate, Distill, Ingest, Pretrain
 
 Advice = tuple[Loc, str]
@@ -76,7 +76,7 @@ def _images(pipeline: Pipeline, dataset: str) -> tuple[Source, int]:
     """The source behind a dataset, and a bound on its kept train images; 0 where there is none."""
     bounds, stage = [], pipeline.stages[dataset]
     while isinstance(stage, Curate):
-        bounds += [step.keep for step in stage.steps if isinstance(step, Balance)]
+        bounds += most_kept(stage.steps)
         stage = pipeline.stages[stage.dataset]
     assert isinstance(stage, Ingest)
     match stage.source:
@@ -84,6 +84,8 @@ def _images(pipeline: Pipeline, dataset: str) -> tuple[Source, int]:
             bounds.append(_DIGITS)
         case Scenes(count=count, test=test):
             bounds.append(round(count * (1 - test)))
+        case Planted(part="pool"):
+            bounds.append(stage.source.images_at_most)
         case Torchvision(name=name) if name in _TRAIN_SPLITS:
             bounds.append(_TRAIN_SPLITS[name])
         case _:

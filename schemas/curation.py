@@ -206,3 +206,8 @@ Step = Annotated[
     Integrity | ExactDuplicates | PerceptualDuplicates | Embed | Deduplicate | Leakage | Retrieve | Cluster | Balance | Typical | Diverse | Filter | Split,
     *Kinded,
 ]
+
+
+def most_kept(steps: list[Step]) -> list[int]:
+    """Bounds on how many images the steps leave, of each step that states one."""
+    return [keep for step in steps if (keep := getattr(step, "keep", None))]

@@ -114,6 +114,11 @@ class Planted(Spec):
             raise Unfit("copies, junk and leaks must leave a share for the originals: together below 1", "copies", "junk", "leaks")
         return self
 
+    @property
+    def images_at_most(self) -> int:
+        """Train images of the pool; a few less where a class has not as many as its share."""
+        return round(self.originals / (1 - self.copies - self.junk - self.leaks)) + 10
+
 
 Source = Annotated[Digits | Folder | WebDataset | Parquet | HuggingFace | Torchvision | Scenes | Planted, *Kinded]
 

@@ -11,7 +11,6 @@ from mutants import mutants, wholes
 from test_curate import curated, raw
 
 from schemas.errors import UserError
-from ssl_tasks.data import manifest
 from ssl_tasks.data.images import header, open_image, pixel_digest
 from ssl_tasks.data.store import read_listed
 
@@ -19,9 +18,10 @@ from ssl_tasks.data.store import read_listed
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 REASONS = {"empty", "wrong type", "truncated", "unreadable", "too large"}
 READ = """
-import json, resource, sys, time
+import json, sys, time
 sys.path.insert(0, sys.argv[1])
 from mutants import mutants
+from peak_memory import highest
 from ssl_tasks.curate.measures import looks
 from ssl_tasks.data.images import Unreadable, header, open_image, pixel_digest
 
@@ -39,7 +39,7 @@ for _, data in mutants(int(sys.argv[2]), int(sys.argv[3])):
     header(data)
     answers.append((answer(data), answer(data)))
     slowest = max(slowest, time.process_time() - began)
-print(json.dumps({"answers": answers, "slowest": slowest, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+print(json.dumps({"answers": answers, "slowest": slowest, "memory": highest() / 1024}))
 """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.artifacts import Dataset
-from schemas.curation import Balance
+from schemas.curation import most_kept
 from schemas.encoders import Encoder
 from schemas.job import CACHE
 from schemas.stages import Curate, Distill, Pretrain
@@ -61,5 +61,5 @@ def _images(plan: Plan, key: str) -> tuple[int, str]:
     if isinstance(artifact, Dataset):
         return artifact.kept, ""
     maker = next(p.stage for p in plan.stages.values() if key in p.outputs.values())
-    kept = [s.keep for s in maker.steps if isinstance(s, Balance)] if isinstance(maker, Curate) else []
+    kept = most_kept(maker.steps) if isinstance(maker, Curate) else []
     return (min(kept), "≤") if kept else (0, "")
