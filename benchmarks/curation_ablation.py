@@ -25,9 +25,9 @@ from ssl_tasks.data import manifest
 PIPELINE = Path(__file__).parents[1] / "workflows" / "curation_ablation.yaml"
 ARMS = {"random": "random_images", "deduplicated": "unique_images", "balanced": "balanced_images", "retrieved": "retrieved_images"}
 CIFAR = {
-    "originals": 5000,
-    "keep": 3000,
-    "epochs": 12,
+    "originals": 3000,
+    "keep": 2000,
+    "epochs": 20,
     "encoder": {"name": "resnetv2_18", "image_size": 32, "stem": "half", "options": {"layers": [1, 1, 1], "channels": [32, 64, 128], "stem_chs": 32}},
     "method": {"kind": "simclr", "hidden": 512, "output": 128, "temperature": 0.2, "views": {"preset": "simclr_cifar"}},
 }
