@@ -44,12 +44,13 @@ curate(Job.model_validate_json(sys.stdin.read()), Silent())
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 unlike pictures, 30 copies of some a little changed, a broken file, and another set with seeds and a leak."""
+    """120 unlike pictures, 30 copies of some a little changed, an equal one, a broken file, and another set with seeds and a leak."""
     folder = tmp_path_factory.mktemp("pool")
     for i in range(120):
         save(smooth(i), folder / f"pool/{'ab'[i % 2]}/{i:03d}.png")
     for i in range(30):
         save(np.clip(smooth(i).astype(int) + 3 + i % 5, 0, 255).astype(np.uint8), folder / f"pool/{'ab'[i % 2]}/copy{i:03d}.jpg", quality=95)
+    save(smooth(50), folder / "pool/a/again.bmp")
     (folder / "pool/a/broken.png").write_bytes(b"\x89PNG none")
     for i in range(8):
         save(smooth(200 + i if i else 5), folder / f"other/{i}.png")
