@@ -3,7 +3,7 @@
 `python -m schemas.reference` writes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,16 @@ def described(spec: type[Spec]) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+def write(folder: Path, pages: Mapping[str, str]) -> None:
+    """Write generated pages, by their file names, and remove those in the folder that are not among them."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.md"):
+        if old.name not in pages:
+            old.unlink()
+    for name, text in pages.items():
+        (folder / name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from schemas.catalog import meaning, parameters
 from schemas.curation import Step
-from schemas.reference import described
+from schemas.reference import described, write
 from schemas.shapes import kinds
 from schemas.spec import Spec
 
@@ -34,16 +34,5 @@ def _page(kind: str, spec: type[Spec]) -> Iterator[str]:
     yield from ("\n## In YAML\n", "```yaml", f"steps: [{{kind: {kind}{required}}}]" if required else f"steps: [{kind}]", "```\n", *described(spec))
 
 
-def write() -> None:
-    """Write the pages, and remove those of steps that are gone."""
-    FOLDER.mkdir(exist_ok=True)
-    wanted = pages()
-    for old in FOLDER.glob("*.md"):
-        if old.name not in wanted:
-            old.unlink()
-    for name, text in wanted.items():
-        (FOLDER / name).write_text(text)
-
-
 if __name__ == "__main__":
-    write()
+    write(FOLDER, pages())

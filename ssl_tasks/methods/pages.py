@@ -13,7 +13,7 @@ from typing import Any
 from schemas import methods as configs
 from schemas.catalog import meaning
 from schemas.methods import MethodSpec
-from schemas.reference import described
+from schemas.reference import described, write
 from schemas.shapes import kinds
 from ssl_tasks.methods import METHODS
 
@@ -94,16 +94,5 @@ def _later(kind: str) -> str:
     return f"not told from random init; {then}: {row.get('why', 'the budget is too short for it')}"
 
 
-def write() -> None:
-    """Write the pages, and remove those of methods that are gone."""
-    FOLDER.mkdir(exist_ok=True)
-    wanted = pages()
-    for old in FOLDER.glob("*.md"):
-        if old.name not in wanted:
-            old.unlink()
-    for name, text in wanted.items():
-        (FOLDER / name).write_text(text)
-
-
 if __name__ == "__main__":
-    write()
+    write(FOLDER, pages())

@@ -1,4 +1,4 @@
-"""The report of a curation in a real browser; see `test_report_page.py` for what that needs."""
+"""The report of a curation in a real browser; see `browsing.py` for what that needs."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import COLLECTED, LOOKS, chromium, opened
 from PIL import Image
 from selenium import webdriver
 from test_curate import curated, raw, save, smooth
-from test_report_page import BROWSER, DRIVER, FLAGS, WIDTHS
-from test_report_page import __test__ as __test__
 
+__test__ = COLLECTED
 pytestmark = pytest.mark.slow
 
 STEPS = [
@@ -50,26 +50,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    assert BROWSER, "SSLFLOW_REQUIRE_BROWSER=1, but there is no `chromium` on the path"
-    assert DRIVER, "SSLFLOW_REQUIRE_BROWSER=1, but there is no `chromedriver` on the path"
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
-@pytest.fixture(params=[(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")
 def page(request: pytest.FixtureRequest, browser: webdriver.Chrome, report: Path) -> webdriver.Chrome:
-    """The report, opened as a file, at each width and in each colour scheme."""
-    width, scheme = request.param
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-    browser.get(report.resolve().as_uri())
-    assert browser.execute_script("return innerWidth") == width
-    return browser
+    """The report at each width and in each colour scheme."""
+    return opened(browser, report, *request.param)
 
 
 def test_the_page_never_scrolls_sideways(page: webdriver.Chrome) -> None:

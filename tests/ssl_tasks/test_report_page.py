@@ -1,12 +1,6 @@
-"""The report in a real browser: Chromium and its driver, as Debian's `chromium` and `chromium-driver` install them.
-
-On a machine without them nothing here is collected, so that `make test` needs no browser; where SSLFLOW_REQUIRE_BROWSER=1 is set,
-as continuous integration does, the tests are collected all the same and fail.
-"""
+"""The report in a real browser; see `browsing.py` for what that needs."""
 
 import base64
-import os
-import shutil
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,17 +8,12 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from browsing import COLLECTED, LOOKS, chromium, opened
 from evaluated import datasets, done, evaluation, models
 from selenium import webdriver
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-__test__ = bool(BROWSER and DRIVER) or os.environ.get("SSLFLOW_REQUIRE_BROWSER") == "1"
+__test__ = COLLECTED
 pytestmark = pytest.mark.slow
-
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-WIDTHS = (1280, 390)
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +25,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """Headless Chromium with a profile of its own."""
-    assert BROWSER, "SSLFLOW_REQUIRE_BROWSER=1, but there is no `chromium` on the path: apt-get install chromium chromium-driver"
-    assert DRIVER, "SSLFLOW_REQUIRE_BROWSER=1, but there is no `chromedriver` on the path: apt-get install chromium chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +48,10 @@ def served(report: Path) -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
-@pytest.fixture(params=[(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")
 def page(request: pytest.FixtureRequest, browser: webdriver.Chrome, report: Path) -> webdriver.Chrome:
-    """The report, opened as a file, at each width and in each colour scheme."""
-    width, scheme = request.param
-    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-    browser.get((report / "report.html").resolve().as_uri())
-    assert browser.execute_script("return innerWidth") == width
-    return browser
+    """The report at each width and in each colour scheme."""
+    return opened(browser, report / "report.html", *request.param)
 
 
 def test_the_page_never_scrolls_sideways(page: webdriver.Chrome) -> None:

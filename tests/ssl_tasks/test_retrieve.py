@@ -74,4 +74,3 @@ def test_clusters_take_turns(workspace: Path) -> None:
     step = {"kind": "retrieve", "seeds": "seeds", "mode": "clusters", "clusters": 4, "seeds_per_cluster": 1, "keep": 6}
     _, table, _ = curated(workspace, [step], seeds="seeds")
     assert np.bincount(concepts(manifest.kept(table))).tolist() == [0, 3, 3]
-
