@@ -1,6 +1,7 @@
 """What is each curation worth? `workflows/curation_ablation.yaml` run whole with several seeds: accuracies with confidence intervals.
 
-    python benchmarks/curation_ablation.py [--data FOLDER] [--seeds 0 1 2] [--workspace FOLDER] [--out benchmarks/curation_ablation.json]
+    python benchmarks/curation_ablation.py [--data FOLDER] [--seeds 0 1 2] [--workspace FOLDER] [--out benchmarks/curation_ablation_digits.json]
+    python benchmarks/curation_ablation.py --page    # writes docs/curation-ablation.md from the results that are there
 
 Without `--data` the clean images are scikit-learn's digits; with it those of a folder of train/CLASS/* and test/CLASS/*, such as CIFAR-10.
 A seed is that of everything random after the pool: calibration, clusters, which images are kept, training. The pool is the same in all.
@@ -22,7 +23,22 @@ from scipy.stats import t
 from schemas.artifacts import Dataset, read
 from ssl_tasks.data import manifest
 
-PIPELINE = Path(__file__).parents[1] / "workflows" / "curation_ablation.yaml"
+RESULTS = Path(__file__).parent
+PIPELINE = RESULTS.parent / "workflows" / "curation_ablation.yaml"
+PAGE = RESULTS.parent / "docs" / "curation-ablation.md"
+INTRODUCTION = """# What curation is worth
+
+Written by `python benchmarks/curation_ablation.py --page` from its results; the pipeline is `workflows/curation_ablation.yaml`.
+
+A pool is made from clean images: a long tail of classes of 1:50, of its train images 60 % near copies of others, 10 % junk (noise, blank,
+text) and 5 % near copies of test images. Four encoders are trained without labels, on equally many images of it, for equally many steps.
+They are judged on clean test images, with the clean train images as labelled neighbours: k-NN and linear accuracy, mean over seeds and
+its 95 % confidence interval (Student's t), last epoch. "Distinct" counts clean images of which an original or a copy is trained on.
+"""
+LEAKS = """
+The same encoders, judged with the pool's own images as labelled neighbours, before and after `leakage` took those out that are near to
+test images. Those are more than were planted: with them go images that are so like a test image that they pass for its copy.
+"""
 ARMS = {"random": "random_images", "deduplicated": "unique_images", "balanced": "balanced_images", "retrieved": "retrieved_images"}
 CIFAR = {
     "originals": 3000,
@@ -74,6 +90,43 @@ def interval(values: list[float]) -> dict[str, float]:
     return {"mean": round(100 * statistics.mean(values), 2), "half_interval": round(100 * half, 2)}
 
 
+def page() -> str:
+    """The page of results, from the files that earlier runs left."""
+    lines = [INTRODUCTION]
+    for path in sorted(RESULTS.glob("curation_ablation_*.json")):
+        lines += section(path.stem.removeprefix("curation_ablation_"), json.loads(path.read_text()))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def section(name: str, result: dict[str, Any]) -> list[str]:
+    """One set of images."""
+    accuracy, runs, on = result["accuracy"], result["runs"], result["machine"]
+    lines = [f"## {name}\n", f"Seeds {', '.join(map(str, result['seeds']))}; {on['gpu'] or on['cpu']}, torch {on['torch']}.\n"]
+    lines += ["| trained on | images | distinct | copies | leaks | junk | largest : smallest class | k-NN | linear |\n|---|---|---|---|---|---|---|---|---|"]
+    for arm in ARMS:
+        mean = {key: statistics.mean(each["trained_on"][arm][key] for each in runs) for key in runs[0]["trained_on"][arm]}
+        cells = [f"{mean[key]:,.0f}" for key in ("images", "distinct", "copies_of_kept", "leaks", "junk")]
+        cells += [
+            f"{mean['largest_class']:.0f} : {mean['smallest_class']:.0f}",
+            *(_told(accuracy[f"report/{arm}/{protocol}"]) for protocol in ("knn", "linear")),
+        ]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    for row in ("pixels", "random init (random)"):
+        if f"report/{row}/knn" in accuracy:
+            cells = [_told(accuracy[f"report/{row}/{protocol}"]) for protocol in ("knn", "linear")]
+            lines.append(f"| nothing: {row} | | | | | | | {' | '.join(cells)} |")
+    lines.append(LEAKS)
+    lines += ["| encoder | k-NN with leaks | without | linear with leaks | without |\n|---|---|---|---|---|"]
+    for arm in ("random", "deduplicated"):
+        cells = [_told(accuracy[f"{stage}/{arm}/{protocol}"]) for protocol in ("knn", "linear") for stage in ("with_leaks", "without_leaks")]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _told(value: dict[str, float]) -> str:
+    return f"{value['mean']:.1f} ± {value['half_interval']:.1f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
@@ -81,7 +134,11 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path("ablation"))
     parser.add_argument("--set", nargs="*", default=[], dest="sets", help="further overrides, such as params.epochs=2")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
+    if options.page:
+        PAGE.write_text(page())
+        return
     options.workspace.mkdir(parents=True, exist_ok=True)
     overrides = list(options.sets)
     if options.data:
