@@ -66,5 +66,5 @@ def tree(rows: pa.Table) -> tuple[list[NDArray[np.int32]], NDArray[np.float32]] 
     if not steps:
         return None
     said = manifest.said(rows, steps[-1])
-    levels = [said[f"level_{number}"].to_numpy() for number in range(1, len(said))]
-    return levels, said["distance"].to_numpy()
+    levels = sum(name.startswith("level_") for name in said)
+    return [said[f"level_{number}"].to_numpy() for number in range(1, levels + 1)], said["distance"].to_numpy()

@@ -162,7 +162,8 @@ def applied(pool: Pool, kind: str, decisions: Decisions) -> pa.Table:
         for id_, split in zip(ids.tolist(), decisions.splits, strict=True):
             columns["split"][id_] = split
     where = pa.array(np.arange(len(table)))
-    said = {name: pa.array(values).take(pa.compute.index_in(where, value_set=pa.array(ids))) for name, values in decisions.said.items()}
+    places = pa.compute.index_in(where, value_set=pa.array(ids))
+    said = {name: pa.array(values).take(places) for name, values in {"kept": ~decisions.removed, **decisions.said}.items()}
     return manifest.annotate(manifest.replace(table, kept=kept, **columns), pool.step, said)
 
 

@@ -7,7 +7,8 @@ an address (`ssl_tasks/data/containers.py`). `width`, `height` and `mode` are th
 its place (a later step may have removed that one too); `cluster` the finest one that it was put in last.
 
 After these come the provenance columns, `STEP.NAME` such as `3_deduplicate.component`: what a step saw in each row that it
-looked at, null in the others. Steps are numbered through, over all curations that a manifest went through; `steps` names them.
+looked at, and in `STEP.kept` whether the row stayed; null in the others. Steps are numbered through, over all curations that a
+manifest went through; `steps` names them.
 """
 
 import json

@@ -198,33 +198,25 @@ def _rows(listing: Listing, places: list[int]) -> list[dict[str, Any]]:
 
 
 def _image(listing: Listing, row: dict[str, Any]) -> Image:
-    return Image(row["id"], row["uri"], row["split"], row["kept"], " or ".join(_removers(listing, row)))
+    return Image(row["id"], row["uri"], row["split"], row["kept"], "".join(_removers(listing, row)))
 
 
 def _removers(listing: Listing, row: Mapping[str, Any]) -> list[str]:
-    """The steps that may have put a row out: the manifest names the kind alone, what steps noted tells equal ones apart."""
-    if row["kept"]:
-        return []
-    kind = row["why"].partition(":")[0]
-    steps = list(listing.steps)
-    last = max((i for i, step in enumerate(steps) if _saw(row, step)), default=0)
-    able = [step for step in steps[last:] if step.partition("_")[2] == kind and listing.steps[step].get("reported", {}).get("removed") != 0]
-    return able[:1] if able and _saw(row, able[0]) else able
+    """The steps that put a row out: one, or none."""
+    return [step for step in listing.steps if row.get(f"{step}.kept") is False]
 
 
 def _saw(row: Mapping[str, Any], step: str) -> dict[str, Any]:
-    return {name.removeprefix(f"{step}."): value for name, value in row.items() if name.startswith(f"{step}.") and value is not None}
+    return {name.removeprefix(f"{step}."): value for name, value in row.items() if name.startswith(f"{step}.") and value is not None and name != f"{step}.kept"}
 
 
 def _steps(listing: Listing, row: Mapping[str, Any]) -> list[Said]:
     """What each step made of a row."""
-    removers, out, told = _removers(listing, row), False, []
+    told = []
     for step, config in listing.steps.items():
-        saw = _saw(row, step)
-        asked = bool(saw) or (not out and (row["split"] == "train" or step.endswith("_integrity")))
-        verdict = "removed" if step in removers else "kept" if asked else "not asked"
-        told.append(Said(step, verdict, saw, _limits(step.partition("_")[2], step in removers, saw, config)))
-        out = out or step in removers
+        saw, stayed = _saw(row, step), row.get(f"{step}.kept")
+        verdict = "not asked" if stayed is None else "kept" if stayed else "removed"
+        told.append(Said(step, verdict, saw, _limits(step.partition("_")[2], verdict == "removed", saw, config)))
     return told
 
 

@@ -43,7 +43,7 @@ def test_the_levels_are_a_tree(workspace: Path) -> None:
 
 def test_a_single_number_is_one_level(workspace: Path) -> None:
     _, table, _ = curated(workspace, [{"kind": "cluster", "clusters": 6}])
-    assert [name for name in table.column_names if "." in name] == ["1_cluster.level_1", "1_cluster.distance"]
+    assert [name for name in table.column_names if "." in name] == ["1_cluster.kept", "1_cluster.level_1", "1_cluster.distance"]
     assert same_parts(manifest.column(table, "cluster"), concepts(table))
 
 

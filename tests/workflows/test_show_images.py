@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +56,17 @@ def curated_rows(out: dict[int, tuple[str, int | None]] = OUT) -> pa.Table:
     )
     seen = [1.0, 0.991, 0.93, None, 1.0, 1.0, 1.0, None]
     for name in NAMES:
-        table = manifest.annotate(table, name, {"similarity": pa.array(seen)} if name == "2_deduplicate" else {})
+        noted = {"similarity": pa.array(seen)} if name == "2_deduplicate" else {}
+        table = manifest.annotate(table, name, {"kept": pa.array([stayed(i, name, out) for i in count]), **noted})
     return table
+
+
+def stayed(image: int, step: str, out: dict[int, tuple[str, int | None]]) -> bool | None:
+    """Whether an image was still there after a step; None where it was not asked."""
+    if POOL[image]["split"] != "train":
+        return True if step == "1_integrity" else None
+    went = next((i for i, name in enumerate(NAMES) if image in out and name.endswith(out[image][0].partition(":")[0])), len(NAMES))
+    return None if went < NAMES.index(step) else went != NAMES.index(step)
 
 
 def sealed(workspace: Path, name: str, stage: StageBase, inputs: dict[str, str], payload: dict[str, Any], key: str = "", **fields: Any) -> Artifact:
@@ -177,17 +185,15 @@ def test_a_start_that_several_have_names_them_with_their_ids(workspace: Path, tm
         find(listing, POOL[0]["sha256"][:10])
 
 
-def test_which_of_two_equal_steps_it_was_follows_from_what_they_noted(tmp_path: Path) -> None:
-    table = manifest.replace(manifest.build(POOL[:3]), kept=[False, False, True], why=["filter: dark", "deduplicate: near duplicate", ""])
-    for name, noted in (("1_filter", {}), ("2_deduplicate", {"n": [1, 1, 1]}), ("3_filter", {}), ("4_deduplicate", {"n": [2, 2, 2]}), ("5_filter", {})):
-        table = manifest.annotate(table, name, {key: pa.array(values) for key, values in noted.items()})
+def test_of_two_equal_steps_it_is_told_which_one_it_was(tmp_path: Path) -> None:
+    table = manifest.replace(manifest.build(POOL[:3]), kept=[False, False, True], why=["filter: dark", "filter: small", ""])
+    for name, kept in (("1_filter", [True, False, True]), ("2_filter", [False, None, True])):
+        table = manifest.annotate(table, name, {"kept": pa.array(kept)})
     manifest.write(table, tmp_path)
     listing = Listing("two", tmp_path / manifest.FILE)
-    assert fate(listing, 0).removed_by == ["5_filter"], "the fourth step still saw it"
-    assert fate(listing, 1).removed_by == ["4_deduplicate"]
-    blind = replace(listing, path=tmp_path / "blind.parquet")
-    pq.write_table(table.drop_columns(["2_deduplicate.n", "4_deduplicate.n"]), blind.path)
-    assert fate(blind, 1).removed_by == ["2_deduplicate", "4_deduplicate"], "nothing tells them apart"
+    assert fate(listing, 0).removed_by == ["2_filter"]
+    assert fate(listing, 1).removed_by == ["1_filter"]
+    assert [said.verdict for said in fate(listing, 1).steps] == ["removed", "not asked"]
 
 
 def test_a_model_or_a_report_is_asked_for_each_dataset_that_it_comes_from(workspace: Path) -> None:
@@ -315,7 +321,11 @@ def test_a_threshold_that_was_calibrated_is_the_one_reported(tmp_path: Path) -> 
 
 def test_a_second_curation_goes_on_with_the_story_of_the_first(workspace: Path) -> None:
     stage = Curate.model_validate({"dataset": "clean", "steps": [{"kind": "deduplicate", "threshold": 0.9}]})
-    table = manifest.annotate(curated_rows(), "5_deduplicate", {"similarity": pa.array([None, None, None, None, 1.0, 0.95, None, None])})
+    table = manifest.annotate(
+        curated_rows(),
+        "5_deduplicate",
+        {"kept": pa.array([None, None, None, None, True, False, None, None]), "similarity": pa.array([None, None, None, None, 1.0, 0.95, None, None])},
+    )
     columns = [table[name].to_pylist() for name in ("kept", "why", "duplicate_of")]
     for column, value in zip(columns, (False, "deduplicate: near duplicate", 4), strict=True):
         column[5] = value
