@@ -111,7 +111,7 @@ class Fate:
 
     Attributes:
         row: the manifest's own columns.
-        removed_by: the step that put it out; several where the manifest cannot tell which of equal steps it was; empty while it is kept.
+        removed_by: the step that put it out; empty while it is kept.
         instead: the image that was kept in its place.
         steps: in order.
         stands_for: how many images went because this one was kept; the first of them are `went`.
@@ -122,7 +122,7 @@ class Fate:
     dataset: str
     key: str
     row: dict[str, Any]
-    removed_by: list[str]
+    removed_by: str
     instead: Image | None
     steps: list[Said]
     stands_for: int
@@ -181,7 +181,7 @@ def fate(listing: Listing, place: int) -> Fate:
         dataset=listing.name,
         key=listing.made[0].key if listing.made else "",
         row={name: row[name] for name in manifest.SCHEMA.names},
-        removed_by=_removers(listing, row),
+        removed_by=_remover(listing, row),
         instead=None if instead is None else images[0],
         steps=_steps(listing, row),
         stands_for=len(went),
@@ -198,12 +198,12 @@ def _rows(listing: Listing, places: list[int]) -> list[dict[str, Any]]:
 
 
 def _image(listing: Listing, row: dict[str, Any]) -> Image:
-    return Image(row["id"], row["uri"], row["split"], row["kept"], "".join(_removers(listing, row)))
+    return Image(row["id"], row["uri"], row["split"], row["kept"], _remover(listing, row))
 
 
-def _removers(listing: Listing, row: Mapping[str, Any]) -> list[str]:
-    """The steps that put a row out: one, or none."""
-    return [step for step in listing.steps if row.get(f"{step}.kept") is False]
+def _remover(listing: Listing, row: Mapping[str, Any]) -> str:
+    """The step that put a row out; empty while it is kept."""
+    return next((step for step in listing.steps if row.get(f"{step}.kept") is False), "")
 
 
 def _saw(row: Mapping[str, Any], step: str) -> dict[str, Any]:

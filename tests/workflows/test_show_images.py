@@ -191,8 +191,8 @@ def test_of_two_equal_steps_it_is_told_which_one_it_was(tmp_path: Path) -> None:
         table = manifest.annotate(table, name, {"kept": pa.array(kept)})
     manifest.write(table, tmp_path)
     listing = Listing("two", tmp_path / manifest.FILE)
-    assert fate(listing, 0).removed_by == ["2_filter"]
-    assert fate(listing, 1).removed_by == ["1_filter"]
+    assert fate(listing, 0).removed_by == "2_filter"
+    assert fate(listing, 1).removed_by == "1_filter"
     assert [said.verdict for said in fate(listing, 1).steps] == ["removed", "not asked"]
 
 
@@ -230,7 +230,7 @@ def test_the_answer_is_printed_verdict_first(workspace: Path) -> None:
 def test_the_answer_as_json_is_one_document(workspace: Path) -> None:
     (told,) = json.loads("\n".join(lines(workspace, "clean", "--image", "b.png", "--json")))
     assert told["verdict"].startswith("out: step 2 deduplicate")
-    assert (told["key"], told["row"]["id"], told["removed_by"], told["instead"]["uri"]) == ("clean", 1, ["2_deduplicate"], "pool/a.png")
+    assert (told["key"], told["row"]["id"], told["removed_by"], told["instead"]["uri"]) == ("clean", 1, "2_deduplicate", "pool/a.png")
 
 
 def test_two_datasets_of_different_runs_differ_in_images_and_config(workspace: Path) -> None:

@@ -101,7 +101,7 @@ def verdict(told: Fate) -> str:
             return f"in: it is of the split {row['split']}, never trained on"
         return "in: " + (f"kept by each of {_counted(len(told.steps), 'step')}" if told.steps else "no step was taken yet")
     reason = row["why"].partition(": ")[2] or "it gave no reason"
-    by = " or ".join(_spaced(step) for step in told.removed_by) or row["why"].partition(":")[0] or "a step"
+    by = _spaced(told.removed_by) or row["why"].partition(":")[0] or "a step"
     of = " of " if reason.endswith("duplicate") else ": "
     return f"out: {by} removed it: {reason}" + (of + _short(told.instead) if told.instead else "")
 
@@ -110,11 +110,11 @@ def _short(image: Image) -> str:
     where = f"image {image.id}, {image.uri}"
     if image.kept:
         return f"{where}, which is in"
-    return f"{where}, which {_spaced(image.removed_by) if image.removed_by else 'a step'} removed in turn"
+    return f"{where}, which {_spaced(image.removed_by) or 'a step'} removed in turn"
 
 
 def _spaced(step: str) -> str:
-    return " or ".join(f"step {' '.join(name.split('_', 1))}" for name in step.split(" or "))
+    return f"step {' '.join(step.split('_', 1))}" if step else ""
 
 
 def image_json(told: list[tuple[Fate, str]]) -> list[dict[str, Any]]:
