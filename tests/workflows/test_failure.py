@@ -30,8 +30,9 @@ stages:
 def test_one_stage_fails_and_the_others_are_kept(tmp_path: Path) -> None:
     (tmp_path / "mixed.yaml").write_text(PIPELINE)
     (tmp_path / "images").mkdir()
-    for name, colour in (("a", "red"), ("b", "blue")):
-        Image.new("RGB", (16, 12), colour).save(tmp_path / f"images/{name}.png")
+    shades = Image.linear_gradient("L").resize((16, 12))
+    for name, picture in (("a", shades), ("b", shades.rotate(180))):
+        picture.save(tmp_path / f"images/{name}.png")
     (tmp_path / "images/text.jpg").write_text("not an image")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
     environment["XDG_STATE_HOME"] = str(tmp_path / "state")

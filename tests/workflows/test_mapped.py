@@ -65,9 +65,17 @@ def job_with(workspace: Path, name: str, **resources: Any) -> Job:
     return Job(name=name, pipeline="mapped", stage=stage, key="key", outputs={"": "key"}, workspace=workspace)
 
 
-def made(files: pa.Table, workspace: Path, folder: Path, mapper: Mapper, progress: Progress = lambda _done, _of: None) -> bytes:
+class Slow(Shrink):
+    """Takes a second more a shard, so that what comes in between finds some not begun."""
+
+    def __call__(self, files: pa.Table) -> pa.Table:
+        time.sleep(1)
+        return super().__call__(files)
+
+
+def made(files: pa.Table, workspace: Path, folder: Path, mapper: Mapper, progress: Progress = lambda _done, _of: None, work: type[Shrink] = Shrink) -> bytes:
     known = Known(folder, vectors_of(SIDE**2))
-    make_known(files, Shrink(workspace, SIDE), known, mapper, progress)
+    make_known(files, work(workspace, SIDE), known, mapper, progress)
     return vectors(known, files["sha256"].combine_chunks()).tobytes()
 
 
@@ -153,7 +161,7 @@ def test_an_interrupted_flow_ends_at_once_as_cancelled_and_the_next_goes_on(file
     mapper = mapped.mapper(job_with(workspace, "stopped"), pytest.fail)
     try:
         with pytest.raises(SystemExit, match="143"):
-            made(files, workspace, tmp_path / "stopped", mapper, interrupt)
+            made(files, workspace, tmp_path / "stopped", mapper, interrupt, Slow)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert runs(url, "mapped.stopped")[0] == ["CANCELLED"]

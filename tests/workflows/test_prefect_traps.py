@@ -231,7 +231,7 @@ def test_a_failed_run_of_a_deployment_is_run_again_and_reuses_what_was_made(url:
     name = deploy(tmp_path / "p.yaml", "local", workspace=tmp_path)
     assert prefect(url, "deployment", "run", name, "--watch").returncode != 0
     assert flow_runs(url, "again")[0]["state"]["type"] == "FAILED"
-    Image.new("RGB", (16, 16), "red").save(tmp_path / "late/a.bmp")
+    Image.linear_gradient("L").resize((16, 16)).save(tmp_path / "late/a.bmp")
     assert prefect(url, "deployment", "run", name, "--watch").returncode == 0
     latest, first = ledger.runs(tmp_path)
     assert {n: s["status"] for n, s in first["stages"].items()} == {"raw": "done", "late": "done", "clean": "failed"}
