@@ -5,7 +5,7 @@ import numpy as np
 from schemas.curation import ExactDuplicates
 from ssl_tasks.curate.decisions import NOBODY, Decisions, representatives
 from ssl_tasks.curate.pool import Pool
-from ssl_tasks.data.manifest import column
+from ssl_tasks.data.manifest import among, column
 
 
 def exact_duplicates(pool: Pool, _config: ExactDuplicates) -> Decisions:
@@ -21,7 +21,7 @@ def exact_duplicates(pool: Pool, _config: ExactDuplicates) -> Decisions:
     others = column(pool.pictures(pool.elsewhere()), "digest")
     stands = representatives(digests)
     removed = stands != np.arange(len(stands))
-    leaked = int(np.isin(digests[~removed], others).sum())
+    leaked = int(among(digests[~removed], others).sum())
     notes = [f"train images equal to an image of another split: {leaked}"] if leaked else []
     kept = np.where(removed, pool.ids[stands], NOBODY)
     return Decisions(removed, "equal pixels", kept, metrics={"equal_to_other_split": leaked}, notes=notes)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -80,6 +81,12 @@ def column(table: pa.Table, name: str) -> NDArray[Any]:
     """One column as an array; a column with nulls holds None there."""
     values: NDArray[Any] = table[name].to_numpy(zero_copy_only=False)
     return values if table[name].null_count == 0 else np.array(table[name].to_pylist(), dtype=object)
+
+
+def among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Of each text whether it is one of `others`, in linear time: NumPy compares each with each."""
+    found: NDArray[np.bool_] = pc.is_in(pa.array(values, pa.string()), value_set=pa.array(others, pa.string())).to_numpy(zero_copy_only=False)
+    return found
 
 
 def replace(table: pa.Table, **columns: Sequence[Any] | NDArray[Any]) -> pa.Table:

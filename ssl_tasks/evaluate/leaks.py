@@ -82,11 +82,11 @@ class _Seen:
         files = manifest.column(train, "sha256")
         pairs = leaks.read(dataset, leaks.PAIRS)
         near = manifest.column(pairs, "eval_sha256")
-        kept = np.isin(pairs["train_id"].to_numpy(), train["id"].to_numpy()) & np.isin(near, evaluated)
-        equal = frozenset(files[np.isin(files, evaluated)].tolist())
-        checked = np.isin(evaluated, manifest.column(leaks.read(dataset, leaks.CHECKED), "eval_sha256"))
+        kept = np.isin(pairs["train_id"].to_numpy(), train["id"].to_numpy()) & manifest.among(near, evaluated)
+        equal = frozenset(files[manifest.among(files, evaluated)].tolist())
+        checked = manifest.among(evaluated, manifest.column(leaks.read(dataset, leaks.CHECKED), "eval_sha256"))
         leaking = equal | frozenset(manifest.column(pairs, "train_sha256")[kept].tolist())
-        return _Seen(leaking, equal, np.isin(evaluated, near[kept]) | np.isin(evaluated, files), checked)
+        return _Seen(leaking, equal, manifest.among(evaluated, near[kept]) | manifest.among(evaluated, files), checked)
 
 
 def trained_on(job: Job, model: Artifact) -> list[Dataset]:

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ssl_tasks.tracking import JSONLines
 
 INGEST = """
 import sys
+import time
 from pathlib import Path
 from schemas.job import Job
 from ssl_tasks.ingest import ingest
@@ -114,3 +116,10 @@ def test_a_damaged_manifest_is_a_user_error_that_names_the_file(tmp_path: Path) 
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"manifest.parquet is damaged"):
         manifest.read(dataset)
+
+
+def test_texts_are_looked_up_in_linear_time() -> None:
+    texts = np.array([f"{i:064d}" for i in range(200_000)], object)
+    began = time.process_time()
+    assert manifest.among(texts, texts[::2]).tolist() == [True, False] * 100_000
+    assert time.process_time() - began < 5
