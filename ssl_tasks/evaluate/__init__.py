@@ -61,7 +61,8 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
             tracker.metrics({f"{name}/{called}": rows[-1].value}, done)
             tracker.progress(done, steps, {})
     deltas = results.deltas(rows, stage.compare)
-    leaking = leaks.found(job, models, manifest.column(parts.table, "sha256")[parts.queries])
+    evaluated = manifest.column(parts.table, "sha256")[parts.queries]
+    leaking, labels = leaks.found(job, models, evaluated), leaks.among_labels(dataset, evaluated if parts.labelled else evaluated[:0])
     found = {
         "rows": [row.as_json() for row in rows],
         "deltas": deltas,
@@ -74,10 +75,11 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
         "machine": job.environment,
         "budget": {name: budget(model) for name, model in models.items()},
         "leaks": leaks.as_json(leaking),
+        "label_leaks": labels,
     }  # fmt: skip
     folder = draft(job)
     (folder / "results.json").write_text(json.dumps(found, indent=1, sort_keys=True))
-    for line in leaks.warnings(leaking):
+    for line in [*leaks.warnings(leaking), *leaks.label_warnings(stage.dataset, labels)]:
         tracker.note(line)
     tracker.note("writing the report")
     from ssl_tasks.evaluate.report import write  # matplotlib takes a second: errors come before it

@@ -62,6 +62,12 @@ def found(job: Job, models: Mapping[str, Checkpoint], evaluated: NDArray[np.obje
     return {name: of(model) for name, model in models.items()}
 
 
+def among_labels(dataset: Dataset, evaluated: NDArray[np.object_]) -> dict[str, int]:
+    """Of the labelled train images that protocols compare with, how many are known to be like evaluated ones, and like how many."""
+    seen = _Seen.of(dataset, evaluated)
+    return {"train_images": len(seen.train), "evaluated_images": int(seen.touched.sum()), "of": len(evaluated)}
+
+
 def as_json(leaks: Mapping[str, Leak]) -> dict[str, dict[str, object]]:
     """What stands in `results.json`."""
     return {name: asdict(leak) for name, leak in leaks.items()}
@@ -105,6 +111,14 @@ def warnings(leaks: Mapping[str, Leak]) -> list[str]:
         share = f"{leak.evaluated_images:,} of the {leak.of:,} images that {they} tested on"
         lines.append(f"{enumerated(names)} {was} trained on {leak.train_images:,} {what} of {share}: {their} numbers are inflated.")
     return lines
+
+
+def label_warnings(dataset: str, leak: Mapping[str, int]) -> list[str]:
+    """A line where the labelled images leak, whatever the models were trained on."""
+    if not leak["train_images"]:
+        return []
+    share = f"{leak['evaluated_images']:,} of the {leak['of']:,} test images"
+    return [f"The labelled images of {dataset} hold {leak['train_images']:,} near duplicates or copies of {share}: all numbers here are inflated."]
 
 
 def remarks(leaks: Mapping[str, Leak]) -> list[str]:

@@ -57,7 +57,7 @@ def page(story: Story, images: Sequence[Image]) -> str:
         job=story.job,
         lead=words.lead(story.rows, story.deltas, story.titles),
         caveat=words.caveat(story.stage.seed, split["queries"], labelled),
-        leaking=leaks.warnings(story.leaks),
+        leaking=[*leaks.warnings(story.leaks), *leaks.label_warnings(story.stage.dataset, story.results["label_leaks"])],
         remarks=leaks.remarks(story.leaks),
         cards=_cards(story) if labelled else [],
         facts=_facts(story),

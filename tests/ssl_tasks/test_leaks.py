@@ -61,20 +61,27 @@ def test_each_model_is_told_by_what_it_was_trained_on(workspace: Path, world: di
         "on_raw was trained on 1 byte-equal copy of 1 of the 12 images that it is tested on: its numbers are inflated.",
         "on_flagged was trained on 2 near duplicates of 2 of the 12 images that it is tested on: its numbers are inflated.",
         "heir.heir was trained on 1 byte-equal copy of 1 of the 12 images that it is tested on: its numbers are inflated.",
+        "The labelled images of raw hold 1 near duplicates or copies of 1 of the 12 test images: all numbers here are inflated.",
         "on_raw: not checked for leaks; add the step `leakage` to what makes raw.",
         "heir.heir: not checked for leaks; add the step `leakage` to what makes raw.",
         "Checked for leaks: no near duplicate of a test image is among the train images of on_dropped.",
     ]
     assert [line for line in lines if line in page] == lines
-    assert page.count('class="warning"') == 3
+    assert page.count('class="warning"') == 4
     notes = [json.loads(line).get("message", "") for line in (asked.work / "events.jsonl").read_text().splitlines()]
-    assert [note for note in notes if "inflated" in note] == lines[:3]
+    assert [note for note in notes if "inflated" in note] == lines[:4]
 
 
 def test_a_clean_model_has_no_warning(workspace: Path, world: dict[str, Artifact]) -> None:
     _, page, _ = judged(workspace, world, "on_dropped", on="dropped")
     assert 'class="warning"' not in page
     assert "Checked for leaks" in page
+
+
+def test_labelled_images_that_leak_are_told_of_whatever_the_model_was_trained_on(workspace: Path, world: dict[str, Artifact]) -> None:
+    _, page, _ = judged(workspace, world, "on_dropped", on="flagged")
+    assert "The labelled images of flagged hold 2 near duplicates or copies of 2 of the 12 test images: all numbers here are inflated." in page
+    assert page.count('class="warning"') == 1
 
 
 def test_models_alike_share_a_line() -> None:
