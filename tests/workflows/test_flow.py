@@ -25,8 +25,14 @@ pipeline = Pipeline.model_validate({"name": "tiny", "stages": json.loads(sys.arg
 plan = make_plan(pipeline, Path.cwd(), {name: "stamp" for name in pipeline.stages})
 run = ledger.Run(Path.cwd(), "tiny")
 tracked = mlflow_tracker.Execution(Path.cwd(), pipeline, "", {}, "", run.id, run.folder / "spool.jsonl")
+
+def show(stage, event):
+    # one write a line: stages speak from threads of their own, and `print` writes the text and its end apart
+    sys.stdout.write(json.dumps({"stage": stage, **event}) + "\\n")
+    sys.stdout.flush()
+
 try:
-    ok = flow.execute(plan, run, tracked, lambda stage, event: print(json.dumps({"stage": stage, **event}), flush=True))
+    ok = flow.execute(plan, run, tracked, show)
 except KeyboardInterrupt:
     tracked.finish("cancelled", {})
     sys.exit(130)
