@@ -11,11 +11,12 @@ from typing import Any
 
 from schemas.curation import most_kept
 from schemas.encoders import Encoder
-from schemas.methods.contrastive import MoCoV1, MoCoV2
+from schemas.methods import BYOL, MoCoV1, MoCoV2
 from schemas.pipeline import Pipeline
 from schemas.references import Loc
 from schemas.sources import Digits, Planted, Scenes, Source, Torchvision
 from schemas.stages import Curate, Distill, Ingest, Pretrain
+from schemas.views import Views
 
 Advice = tuple[Loc, str]
 """Where in the pipeline, and the message."""
@@ -47,7 +48,13 @@ class _Training:
 
     @property
     def method(self) -> Any:
-        return self.stage.method
+        """What a pretraining learns from; None for a distillation, whose students may each have methods of their own."""
+        return self.stage.method if isinstance(self.stage, Pretrain) else None
+
+    @property
+    def views(self) -> tuple[Loc, Views]:
+        """The views of an image, and where they are stated."""
+        return (("method", "views"), self.stage.method.views) if isinstance(self.stage, Pretrain) else (("views",), self.stage.views)
 
     @property
     def batch(self) -> int:
@@ -64,7 +71,7 @@ class _Training:
         """The networks that are trained, by their place."""
         if isinstance(self.stage, Pretrain):
             return {("encoder",): self.stage.encoder}
-        return {("students", name): encoder for name, encoder in self.stage.students.items()}
+        return {("students", name): student for name, student in self.stage.students.items()}
 
     def number(self, name: str) -> float | None:
         """A parameter of the method, where it has one of that name."""
@@ -108,12 +115,13 @@ def _batch(training: _Training) -> Iterator[Advice]:
 def _flips(training: _Training) -> Iterator[Advice]:
     source = training.source
     named = source.kind if isinstance(source, Digits) else source.name if isinstance(source, Torchvision) and source.name in _CHIRAL else ""
-    if named and training.method.views.flip:
-        yield ("method", "views", "flip"), f"a mirrored character of '{named}' is another one, or none: set flip to 0"
+    place, views = training.views
+    if named and views.flip:
+        yield (*place, "flip"), f"a mirrored character of '{named}' is another one, or none: set flip to 0"
 
 
 def _colours(training: _Training) -> Iterator[Advice]:
-    views, stage = training.method.views, training.stage
+    (_, views), stage = training.views, training.stage
     if not isinstance(stage, Pretrain) or stage.encoder.channels == 1 or training.method.family == "masked":
         return
     if not views.grey and not (views.jitter and (views.brightness or views.contrast or views.saturation or views.hue)):
@@ -211,7 +219,7 @@ def _weights(training: _Training) -> Iterator[Advice]:
             ("method", "center_momentum"),
             "a center that never moves lets one prototype win every image (DINO, section 5.3: https://arxiv.org/abs/2104.14294)",
         )
-    if training.method.kind == "byol" and training.stage.train.optimizer.weight_decay == 0:
+    if isinstance(training.method, BYOL) and training.stage.train.optimizer.weight_decay == 0:
         yield ("train", "optimizer", "weight_decay"), "BYOL without weight decay may diverge (appendix G: https://arxiv.org/abs/2006.07733)"
 
 
@@ -225,14 +233,14 @@ def _masking(training: _Training) -> Iterator[Advice]:
 
 
 def _sizes(training: _Training) -> Iterator[Advice]:
-    views = training.method.views
+    stated, views = training.views
     for place, encoder in training.encoders.items():
         if encoder.patch and (tokens := (encoder.image_size // encoder.patch) ** 2) > 784:
             times = f"{(tokens / 196) ** 2:,.0f} times the time and memory of 224 px in patches of 16"
             yield (*place, "image_size"), f"{tokens:,} patches an image: attention takes {times}"
         if encoder.patch and views.local_count and (side := views.local_side(encoder.image_size) // encoder.patch) < 3:
             yield (
-                ("method", "views", "local_size"),
+                (*stated, "local_size"),
                 f"a local crop has {side}x{side} patches of {encoder.patch} px, too few to tell what it shows; DINO's have 6x6 (https://arxiv.org/abs/2104.14294)",
             )
         if encoder.name.startswith("resnet") and encoder.stem == "imagenet" and encoder.image_size <= 64:

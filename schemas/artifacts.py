@@ -1,4 +1,4 @@
-"""What stages hand over: Dataset, Checkpoint, Report, each a folder whose `artifact.json` is written last."""
+"""What stages hand over: Dataset, Checkpoint, Report, Export, each a folder whose `artifact.json` is written last."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from schemas.encoders import Encoder
 from schemas.spec import Spec
 
-ArtifactType = Literal["Dataset", "Checkpoint", "Report"]
+ArtifactType = Literal["Dataset", "Checkpoint", "Report", "Export"]
 MANIFEST = "artifact.json"
 
 
@@ -74,6 +74,10 @@ class Checkpoint(Base):
     dim: int
     exported: str
     """Which part the weights are, for a reader: `encoder`, `teacher encoder`, `student encoder`."""
+    classes: list[str] = []
+    """Of a classifier, what its outputs stand for, in their order; empty for an encoder alone."""
+    hidden: int | None = None
+    """Of a classifier of two layers, the width of the first."""
 
 
 class Report(Base):
@@ -82,7 +86,14 @@ class Report(Base):
     type: Literal["Report"] = "Report"
 
 
-Artifact = Dataset | Checkpoint | Report
+class Export(Base):
+    """A checkpoint as files of other programs, each checked against it, and `README.md`, the model card."""
+
+    type: Literal["Export"] = "Export"
+    formats: list[str]
+
+
+Artifact = Dataset | Checkpoint | Report | Export
 _ADAPTER: TypeAdapter[Artifact] = TypeAdapter(Annotated[Artifact, Field(discriminator="type")])
 
 

@@ -8,7 +8,8 @@ from pydantic import Field, NonNegativeInt, StringConstraints, field_validator, 
 
 from schemas import references
 from schemas.spec import Spec
-from schemas.stages import Name, Stage
+from schemas.stages import Stage
+from schemas.starts import Name
 
 StageName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\[[^\[\]]+\])?$")]
 """A name as in YAML, or one value of a matrix: `teacher[seed=0]`."""

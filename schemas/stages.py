@@ -1,31 +1,28 @@
-"""The six kinds of stage, told apart by `kind`."""
+"""The kinds of stage, told apart by `kind`."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, GetJsonSchemaHandler, NonNegativeInt, PositiveInt, StringConstraints, model_validator
-from pydantic_core import CoreSchema
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from schemas import fitness
 from schemas.artifacts import ArtifactType, Takes
 from schemas.curation import Step
-from schemas.distillers import Distiller
+from schemas.distillers import Distillers
 from schemas.embeddings import File
 from schemas.encoders import Encoder
 from schemas.evaluations import Protocol
+from schemas.exports import Format, Registered
+from schemas.finetuning import Full, Strategy
 from schemas.methods import DINOv3, Method
 from schemas.resources import Resources
 from schemas.sources import Source
 from schemas.spec import Kinded, Spec, Unfit
+from schemas.starts import CheckpointRef, DatasetRef, InitFrom, Name
+from schemas.students import ALONE, Baseline, Student, TeacherCache
 from schemas.training import FITTING, Train
 from schemas.views import Views
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-DatasetRef = Annotated[str, Takes("Dataset"), Field(description="the stage that made the images' manifest")]
-CheckpointRef = Annotated[str, Takes("Checkpoint"), Field(description="the stage, or the output of one, that made the encoder")]
 Seed = Annotated[NonNegativeInt, Field(description="of everything random in the stage; the pipeline's where not given")]
-
-
-WEIGHT_FILES = (".safetensors", ".pth", ".pt")
-"""How the names of files end that `init_from` reads."""
 
 
 class StageBase(Spec):
@@ -67,32 +64,6 @@ def embedding_files(stage: Curate) -> list[tuple[int, str]]:
     return [(number, embedding.file) for number, embedding in named if isinstance(embedding, File)]
 
 
-class InitFrom(Spec):
-    """Trained weights that an encoder starts from: a stage's, which a bare name stands for, or a file's."""
-
-    bare = "stage"
-    stage: CheckpointRef | None = Field(None, description="the stage, or the output of one, whose encoder it starts from")
-    file: str | None = Field(None, description=f"{', '.join(WEIGHT_FILES)}: a timm state dict or a DINOv2-format checkpoint, relative to the workspace")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, written: Any) -> Any:
-        return {cls.bare: written} if isinstance(written, str) else written
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The bare name of a stage stands for `{stage: name}`."""
-        return {"anyOf": [{"type": "string"}, handler(core)]}
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.stage is None) == (self.file is None):
-            raise Unfit("init_from is the name of a stage, or {file: PATH}", "file", "stage")
-        if self.file is not None and not self.file.endswith(WEIGHT_FILES):
-            raise Unfit(f"'{self.file}' is none of {', '.join(WEIGHT_FILES)}", "file")
-        return self
-
-
 class Pretrain(StageBase):
     """Train an encoder on the kept train images, without labels."""
 
@@ -120,57 +91,83 @@ class Pretrain(StageBase):
 
     @model_validator(mode="after")
     def _encoder_fits(self) -> Self:
-        _check_crops(self.method.views, self.encoder)
-        _check_not_whitened(self.encoder, "encoder")
+        fitness.check_crops(self.method.views, self.encoder, "method.views")
+        fitness.check_not_whitened(self.encoder, "encoder")
         if isinstance(self.method, DINOv3) and self.method.gram_size:
-            _check_patches("the Gram teacher's crop", self.method.gram_size, self.encoder, "method.gram_size")
+            fitness.check_patches("the Gram teacher's crop", self.method.gram_size, self.encoder, "method.gram_size")
         if self.method.masks_patches and not self.encoder.is_vit:
             raise Unfit(f"{self.method.kind} masks patches, and '{self.encoder.name}' has none: take a ViT, such as vit_small_patch16_224", "encoder.name")
         return self
 
 
 class Distill(StageBase):
-    """Train several students in one pass over a frozen teacher; each is an output of the stage."""
+    """Train several students in one pass over a frozen teacher; each is an output of the stage, and on request its baseline too."""
 
     makes: ClassVar[ArtifactType] = "Checkpoint"
-    contract = 2
+    contract = 3
     kind: Literal["distill"] = "distill"
     dataset: DatasetRef
-    teacher: CheckpointRef
-    method: Distiller = Field(description="what the students learn from the teacher")
-    students: Annotated[dict[Name, Encoder], Field(min_length=1, description="a network a name; each becomes an output of the stage")]
-    train: Train = Field(Train(), description="budget and optimizer, of each student")
+    teacher: CheckpointRef | None = Field(None, description="the frozen encoder or classifier; none for students that learn from labels or each other")
+    method: Distillers | None = Field(None, description="what the students learn from, a list for the sum of several")
+    students: Annotated[dict[Name, Student], Field(min_length=1, description="a network a name; each becomes an output of the stage")]
+    views: Annotated[Views, Field(description="what teacher and students see of an image; local crops are the students' alone")] = Views(count=1)
+    train: Train = Field(Train(), description="budget and optimizer, of each student that does not state its own")
+    baseline: Baseline | None = Field(None, description="alone: further outputs NAME_alone, each student trained without the teacher")
+    teacher_cache: TeacherCache | None = Field(None, description="keep what the teacher says on disk; true for a cache of 20 gigabytes")
+    spread: bool = Field(False, description="with several devices: share the students out among them, instead of each student's batch")
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _crops_fit(self) -> Self:
+    def _filled_in(self) -> Self:
         for name, student in self.students.items():
-            _check_crops(self.method.views, student)
-            _check_not_whitened(student, f"students.{name}")
+            method = student.method or self.method
+            if method is None:
+                raise Unfit(f"missing 'method', of the stage or of students.{name}", "method", f"students.{name}")
+            own = {field: getattr(student.train, field) for field in student.train.model_fields_set} if student.train else {}
+            self.students[name] = student.model_copy(update={"method": method, "train": self.train.model_copy(update=own)})
+        return self
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name in self.students:
+            fitness.of_student(name, self.students, views=self.views, batch_size=self.train.batch_size, taught=self.teacher is not None)
         return self
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """One output a student."""
-        return tuple(self.students)
+        """One output a student, and then one a baseline."""
+        return (*self.students, *(name + ALONE for name in self.students if self.baseline))
+
+    def trained(self, output: str) -> Student:
+        """The student that an output is of, or is the baseline of."""
+        return self.students[output if output in self.students else output.removesuffix(ALONE)]
 
 
-def _check_crops(views: Views, encoder: Encoder) -> None:
-    local = views.local_side(encoder.image_size) if views.local_count else 0
-    if local > encoder.image_size:
-        raise Unfit(f"a local crop of {local} px is larger than the encoder's image_size {encoder.image_size}", "method.views.local_size", "method")
-    _check_patches("a local crop", local, encoder, "method.views.local_size")
+class Finetune(StageBase):
+    """Turn an encoder into a classifier of the labelled train images; without a checkpoint, train one from nothing."""
 
+    makes: ClassVar[ArtifactType] = "Checkpoint"
+    kind: Literal["finetune"] = "finetune"
+    dataset: DatasetRef
+    checkpoint: CheckpointRef | None = Field(None, description="the trained encoder; the other choice is `encoder`")
+    encoder: Encoder | None = Field(None, description="a network that is trained from nothing, as supervised learning does")
+    strategy: Strategy = Field(Full(), description="what is trained")
+    labels: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the labelled images of each class that is used, at least one")
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of each label that is spread over all classes; as a teacher it is better without"
+    )
+    batch_norm: Literal["frozen", "trained"] | None = Field(
+        None, description="frozen: normalise by the pretrained statistics; where not given frozen for a checkpoint, trained from nothing"
+    )
+    views: Views = Field(Views(count=1, scale=(0.35, 1.0), jitter=0.0, grey=0.0, blur=0.0), description="of the train images; one an image")
+    train: Train = Field(Train(), description="budget and optimizer")
+    seed: Seed = 0
 
-def _check_not_whitened(encoder: Encoder, key: str) -> None:
-    if encoder.whitening:
-        raise Unfit("whitening is fitted to trained features: leave it out, and let a stage of kind whiten follow", f"{key}.whitening")
-
-
-def _check_patches(crop: str, size: int, encoder: Encoder, key: str) -> None:
-    if encoder.patch and size % encoder.patch:
-        near = max(1, round(size / encoder.patch)) * encoder.patch
-        raise Unfit(f"{crop} of {size} px is not a multiple of patch size {encoder.patch}: set {key}, such as to {near}", key, "method")
+    @model_validator(mode="after")
+    def _from_one(self) -> Self:
+        if (self.checkpoint is None) == (self.encoder is None):
+            raise Unfit("a finetune stage has a checkpoint that it starts from, or an encoder that it trains from nothing", "encoder", "checkpoint")
+        return self
 
 
 class Whiten(StageBase):
@@ -217,16 +214,43 @@ class Evaluate(StageBase):
         return self
 
 
-Stage = Annotated[Ingest | Curate | Pretrain | Distill | Whiten | Evaluate, *Kinded[:1]]
-KINDS: dict[str, type[StageBase]] = {"ingest": Ingest, "curate": Curate, "pretrain": Pretrain, "distill": Distill, "whiten": Whiten, "evaluate": Evaluate}
+class Export(StageBase):
+    """Hand a checkpoint out as files that other programs load, each checked against the original, with a model card."""
+
+    makes: ClassVar[ArtifactType] = "Export"
+    kind: Literal["export"] = "export"
+    checkpoint: CheckpointRef
+    formats: Annotated[list[Format], Field(min_length=1)] = Field(
+        ["timm", "onnx", "torch_export"], description="timm: safetensors that timm.create_model loads; onnx; torch_export: torch.export's archive"
+    )
+    reports: Annotated[list[Annotated[str, Takes("Report")]], Takes("Report")] = Field([], description="evaluations whose numbers stand on the model card")
+    licence: str = Field("", description="of the weights, for the model card")
+    registry: Registered | None = Field(None, description="make it a version of a model in MLflow's registry")
+
+
+Stage = Annotated[Ingest | Curate | Pretrain | Distill | Finetune | Whiten | Evaluate | Export, *Kinded[:1]]
+KINDS: dict[str, type[StageBase]] = {
+    kind.model_fields["kind"].default: kind for kind in (Ingest, Curate, Pretrain, Distill, Finetune, Whiten, Evaluate, Export)
+}
+
+
+def for_output(stage: StageBase, output: str) -> StageBase:
+    """The stage as far as it concerns one of its outputs: of a distillation, only that output's student, and a baseline only where it is one."""
+    if not isinstance(stage, Distill):
+        return stage
+    name = output if output in stage.students else output.removesuffix(ALONE)
+    return stage.model_copy(update={"students": {name: stage.students[name]}, "baseline": stage.baseline if output != name else None})
 
 
 def output_config(stage: StageBase, output: str) -> dict[str, Any]:
-    """What of a stage's config concerns one of its outputs: of a distillation, only that output's student.
+    """What of a stage's config concerns one of its outputs.
 
-    Never its resources, nor how its training is made to fit into memory: one that ran out of it goes on under other settings.
+    Never its resources, nor how its training is made to fit into memory or is shared out: one that ran out of it goes on under other settings.
     """
-    stated = stage.model_dump(mode="json", exclude={"resources": True, "train": FITTING})
+    stated = for_output(stage, output).model_dump(mode="json", exclude={"resources": True, "train": FITTING})
     if isinstance(stage, Distill):
-        stated["students"] = {output: stated["students"][output]}
+        for name in ("method", "train", "teacher_cache", "spread"):  # of each student, by now
+            del stated[name]
+        for student in stated["students"].values():
+            student["train"] = {name: value for name, value in student["train"].items() if name not in FITTING}
     return stated

@@ -13,25 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from schemas.artifacts import MANIFEST, Checkpoint, read, sha256
 from schemas.errors import UserError
 from ssl_tasks.data.images import Unreadable, open_image
 from ssl_tasks.data.store import centre_square
+from ssl_tasks.nn.classifier import Classifier, classifier_head
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import prepare
 
 WEIGHTS, TRAINING = "model.safetensors", "training.pt"
-NECK = "sslflow_neck."
-"""What the names of a neck's weights start with; all others are named as timm names them."""
+NECK, HEAD = "sslflow_neck.", "sslflow_head."
+"""What the names of a neck's and of a classifier's weights start with; all others are named as timm names them."""
 KEPT = 2
 """Resumable checkpoints that a work folder holds: the newest, and one to fall back on."""
 
 
-def save_encoder(folder: Path, encoder: TimmEncoder) -> None:
-    """Write the weights of an encoder's backbone, and of its neck, into an artifact's payload folder, as `model.safetensors`."""
-    state = encoder.backbone.state_dict() | {NECK + name: value for name, value in encoder.neck.state_dict().items()}
+def save_encoder(folder: Path, encoder: TimmEncoder, head: nn.Module | None = None) -> None:
+    """Write the weights of an encoder's backbone, of its neck and of a classifier's head into an artifact's payload folder, as `model.safetensors`."""
+    state = encoder.backbone.state_dict() | _named(NECK, encoder.neck) | (_named(HEAD, head) if head else {})
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     try:
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
@@ -48,9 +49,29 @@ def load_encoder(artifact: Checkpoint, device: str | torch.device = "cpu") -> Ti
     path = _as_sealed(artifact, WEIGHTS)
     encoder = TimmEncoder(artifact.encoder)
     weights = load_file(path)
-    encoder.neck.load_state_dict({name.removeprefix(NECK): weights.pop(name) for name in list(weights) if name.startswith(NECK)})
+    encoder.neck.load_state_dict(_taken(NECK, weights))
+    _taken(HEAD, weights)
     encoder.backbone.load_state_dict(weights)
     return encoder.to(device).eval()
+
+
+def load_classifier(artifact: Checkpoint, device: str | torch.device = "cpu") -> Classifier | None:
+    """The classifier of a Checkpoint, in eval mode; None where it is an encoder alone. Raises as `load_encoder`."""
+    if not artifact.classes:
+        return None
+    encoder = load_encoder(artifact, device)
+    head = classifier_head(encoder.dim, len(artifact.classes), artifact.hidden)
+    head.load_state_dict(_taken(HEAD, load_file(artifact.path(WEIGHTS))))
+    return Classifier(encoder, head.to(device), artifact.classes).eval()
+
+
+def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in module.state_dict().items()}
+
+
+def _taken(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights whose names begin with `prefix`, without it; they are taken out of `weights`."""
+    return {name.removeprefix(prefix): weights.pop(name) for name in list(weights) if name.startswith(prefix)}
 
 
 def _as_sealed(artifact: Checkpoint, name: str) -> Path:

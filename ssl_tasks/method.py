@@ -45,6 +45,10 @@ class Method(nn.Module, ABC):
     def exported(self) -> nn.Module:
         """The encoder (`ssl_tasks.nn.encoder.TimmEncoder`) that is exported and that monitors look at."""
 
+    def classifier(self) -> nn.Module | None:
+        """The head over the exported encoder that is handed over with it, where the method trains a classifier."""
+        return None
+
     def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
         """Numbers of the method's own that tell a collapse, such as a teacher's entropy; called without gradient."""
         return {}

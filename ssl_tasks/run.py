@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from schemas.artifacts import Artifact
 from schemas.job import Job
-from schemas.stages import Curate, Distill, Evaluate, Ingest, Pretrain, Whiten
+from schemas.stages import Curate, Distill, Evaluate, Export, Finetune, Ingest, Pretrain, Whiten
 from ssl_tasks.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ def run(job: Job, tracker: Tracker, mapper: "Mapper | None" = None) -> dict[str,
             from ssl_tasks.distill import distill
 
             return distill(job, tracker)
+        case Finetune():
+            from ssl_tasks.finetune import finetune
+
+            return finetune(job, tracker)
+        case Export():
+            from ssl_tasks.export import export
+
+            return export(job, tracker)
         case Whiten():
             from ssl_tasks.whiten import whiten
 

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from schemas.artifacts import Artifact, Dataset, read
 from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.job import Job
-from schemas.stages import Distill, Pretrain
+from schemas.stages import Distill, Finetune, Pretrain
 from ssl_tasks import artifacts, distributed, failures
 from ssl_tasks.checkpoints import save_encoder, save_training_state
 from ssl_tasks.continued import training_state
@@ -36,10 +36,11 @@ class Training:
     Attributes:
         device: of this rank.
         images: the kept train images, uint8 (N, C, S, S): memory-mapped, or decoded when they are taken.
+        labels: of the images, as text; None where one has none.
         look: the monitors, on a sample of them.
     """
 
-    def __init__(self, job: Job, stage: Pretrain | Distill, encoder: Encoder, counts: Mapping[str, int], tracker: Tracker) -> None:
+    def __init__(self, job: Job, stage: Pretrain | Distill | Finetune, encoder: Encoder, counts: Mapping[str, int], tracker: Tracker) -> None:
         """Open the images.
 
         Args:
@@ -55,7 +56,8 @@ class Training:
             raise UserError(f"dataset '{stage.dataset}' keeps no image of the train split: see what its steps removed, and why")
         side = side_for(table, encoder.image_size)
         self.images = open_images(table, job.workspace, side, encoder.channels, job.cache, stage.resources.store)
-        self.look = Look(self.images, manifest.column(table, "label").tolist(), stage.seed, self.device)
+        self.labels: list[str | None] = manifest.column(table, "label").tolist()
+        self.look = Look(self.images, self.labels, stage.seed, self.device)
         if distributed.is_main():
             facts: dict[str, Any] = {
                 **counts,
@@ -89,24 +91,28 @@ class Training:
                 failures.keep(folder, self.job, self.stage.seed, error, self.images[rows], ranks, self.device)
             raise UserError(f"{error}; see where it begins: sslflow replay {shlex.quote(str(folder))}") from error
 
-    def seal(self, learner: Learner, exported: str) -> dict[str, Artifact]:
+    def seal(self, learner: Learner, exported: str, classes: Sequence[str] = (), hidden: int | None = None) -> dict[str, Artifact]:
         """The Checkpoint of a learner, by the name of its output; empty on ranks that are not the main one.
 
         Args:
             exported: which part of the method the weights are.
+            classes: of the method's classifier, where it trains one.
+            hidden: width of its hidden layer.
         """
         if not distributed.is_main():
             return {}
         encoder = learner.method.exported()
         assert isinstance(encoder, TimmEncoder)
         folder = artifacts.draft(self.job, learner.name)
-        save_encoder(folder, encoder)
+        head = learner.method.classifier()
+        save_encoder(folder, encoder, head)
         if isinstance(self.stage, Pretrain) and self.stage.keep_training_state:
             save_training_state(folder, training_state(learner))
         (folder / CURVE).write_text("".join(json.dumps(point) + "\n" for point in learner.curve))
         mean, std = MEAN_STD[encoder.config.channels]
         batch_size = min(self.stage.train.batch_size, len(self.images))
-        part = f"{exported} with neck" if encoder.config.neck else exported
+        part = exported + " with neck" * bool(encoder.config.neck) + " with classifier" * (head is not None)
         fields = {"encoder": encoder.config.model_dump(mode="json"), "mean": mean, "std": std, "dim": encoder.dim, "exported": part}
+        fields |= {"classes": list(classes), "hidden": hidden} if head is not None else {}
         metrics = {**learner.summary(batch_size), "parameters": parameters(encoder)}
         return {learner.name: artifacts.seal(self.job, folder, learner.name, **fields, metrics=metrics)}

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.errors import UserError
@@ -28,6 +30,21 @@ from ssl_tasks.method import Method
 from ssl_tasks.tracking import Tracker
 
 Views = Callable[[Tensor, Draw], list[Tensor]]
+
+
+class Seat(NamedTuple):
+    """Where in the training a batch is."""
+
+    step: int
+    rows: NDArray[np.int64]
+    """Numbers of this process's images."""
+    samples: int
+    """Images of the batch over all processes."""
+    own: slice
+    """Which of them are this process's."""
+
+
+Targets = Callable[[list[Tensor], Seat], Any]
 CURVE_POINTS = 200
 SHOWN_EVERY = 0.5
 """Seconds between two signs of life."""
@@ -55,14 +72,14 @@ def fit(
 def fit_together(
     methods: Mapping[str, Method],
     images: Images,
-    config: Train,
+    config: Train | Mapping[str, Train],
     *,
     seed: int,
     workdir: Path,
     tracker: Tracker,
     device: torch.device | str = "cpu",
     views: Views | None = None,
-    targets: Callable[[list[Tensor]], Any] | None = None,
+    targets: Targets | None = None,
     look: Look | None = None,
     begin: Callable[[Learner], None] | None = None,
 ) -> dict[str, Learner]:
@@ -73,10 +90,11 @@ def fit_together(
     Args:
         methods: by name; names prefix their metrics. They are left trained, on the device, in train mode.
         images: uint8 (N, C, S, S), such as a memory-mapped store or `Files`.
+        config: budget and optimizer, of all or of each by its name; batches are of one size for all.
         seed: of everything random. The methods' weights are the caller's.
         workdir: where checkpoints are written and looked for; a training that was stopped goes on from them.
         views: makes a batch's views, as `Method.views`; the first method's own where not given.
-        targets: makes of a batch's views what every method's forward takes as second argument, once a batch.
+        targets: makes of a batch's views, and of where it stands, what every method's forward takes as second argument, once a batch.
         look: the monitors.
         begin: called with each learner before it looks for a checkpoint, such as to give it the state of an earlier training.
 
@@ -88,21 +106,23 @@ def fit_together(
         KeyboardInterrupt, SystemExit: where the process was told to stop, after the step was finished and a checkpoint written.
     """
     device = torch.device(device)
-    batches = Batches(images, _batch_size(config.batch_size, len(images), tracker), seed, device)
-    steps = config.steps(len(images))
+    configs = {name: config if isinstance(config, Train) else config[name] for name in methods}
+    batches = Batches(images, _batch_size(next(iter(configs.values())).batch_size, len(images), tracker), seed, device)
+    steps = max(each.steps(len(images)) for each in configs.values())
     alone = len(methods) == 1
     folder = workdir / "checkpoints"
-    learners = [Learner(name, method, config, batches.size, seed, folder / (name or "model"), device) for name, method in methods.items()]
+    learners = [Learner(name, method, configs[name], batches.size, seed, folder / (name or "model"), device) for name, method in methods.items()]
+    own_steps = {learner.name: learner.config.steps(len(images)) for learner in learners}
     for learner in learners:
         if begin:
             begin(learner)
         learner.resume(tracker)
     generator = torch.Generator(device)
     every = max(1, steps // CURVE_POINTS)
-    looks = look_steps(steps, config.monitors) if look else set()
-    start = min(learner.done for learner in learners)
+    looks = {learner.name: look_steps(own_steps[learner.name], learner.config.monitors) if look else set() for learner in learners}
+    start = min((learner.done for learner in learners if learner.done < own_steps[learner.name]), default=steps)
     if distributed.is_main():
-        tracker.params({"peak_learning_rate": config.peak_rate(batches.size)})
+        tracker.params({f"{name}/peak_learning_rate".lstrip("/"): each.peak_rate(batches.size) for name, each in configs.items()})
     before, shown, waits = time.perf_counter(), 0.0, Waits(batches(start, steps, ahead=device.type == "cuda"))
 
     with Interrupts() as interrupts, _explained(learners):
@@ -110,27 +130,31 @@ def fit_together(
             measures = (step + 1) % every == 0 or step + 1 == steps
             generator.manual_seed(seed_of(seed, "views", step))
             with torch.no_grad():
-                inputs: tuple[Any, ...] = ((views or learners[0].method.views)(batch, Draw(generator, batches.size, batches.own)),)
-                with learners[0].autocast():
-                    inputs = inputs if targets is None else (*inputs, targets(*inputs))
+                made = (views or learners[0].method.views)(batch, Draw(generator, batches.size, batches.own))
+                inputs: tuple[Any, ...] = (made,)
+                if targets:
+                    with learners[0].autocast():
+                        inputs = (made, targets(made, Seat(step, batches.rows(step)[batches.own], batches.size, batches.own)))
             # A learner that is ahead, because the others' checkpoints were older, waits for them.
-            active = [learner for learner in learners if learner.done == step and not learner.has_ended]
+            active = [learner for learner in learners if learner.done == step < own_steps[learner.name] and not learner.has_ended]
             for learner in active:
+                last = own_steps[learner.name]
                 with _contained(learner, alone, tracker):
                     if look and not learner.looks:
-                        learner.look(look, tracker, steps)
-                    learner.step(inputs, steps, measures or step + 1 in looks)
-                    if measures:
+                        learner.look(look, tracker, last)
+                    recorded = measures or step + 1 == last
+                    learner.step(inputs, last, recorded or step + 1 in looks[learner.name])
+                    if recorded:
                         learner.record(learner.read(), tracker, {"train/data_seconds": waits.last})
-                    if look and learner.done in looks:
-                        learner.look(look, tracker, steps)
+                    if look and learner.done in looks[learner.name]:
+                        learner.look(look, tracker, last)
             took, before = time.perf_counter() - before, time.perf_counter()
             stop = interrupts.agreed(step)
             for learner in active:
                 learner.seconds += took
                 learner.waited += waits.last
                 learner.paced = learner.paced if step == start else (learner.paced[0] + 1, learner.paced[1] + took)
-                if not learner.has_ended and (stop or learner.done % config.checkpoint_steps == 0 or learner.done == steps):
+                if not learner.has_ended and (stop or learner.done % learner.config.checkpoint_steps == 0 or learner.done == own_steps[learner.name]):
                     with _contained(learner, alone, tracker):
                         learner.save()
             if distributed.is_main() and (before - shown > SHOWN_EVERY or step + 1 == steps):
@@ -138,7 +162,7 @@ def fit_together(
                 _show(tracker, learners, step + 1, steps, batches.size)
             if stop:
                 interrupts.end()
-            if all(learner.has_ended for learner in learners):
+            if all(learner.has_ended or learner.done == own_steps[learner.name] for learner in learners):
                 break
     for learner in learners:
         learner.unshard()

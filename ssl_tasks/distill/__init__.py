@@ -1,5 +1,5 @@
-"""Distillation: students learn from a frozen teacher's features, without labels."""
+"""Distillation: students learn from a frozen teacher, from each other, or from labels, several in one pass."""
 
-from ssl_tasks.distill.stage import build, distill
+from ssl_tasks.distill.stage import distill
 
-__all__ = ["build", "distill"]
+__all__ = ["distill"]

@@ -1,35 +1,40 @@
 """Distill: several students trained in one pass over a frozen teacher, each as if it were the only one."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from schemas.artifacts import Artifact, Checkpoint, read
-from schemas.distillers import Feature as FeatureConfig
+from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.job import Job
 from schemas.stages import Distill
-from ssl_tasks import distributed
-from ssl_tasks.checkpoints import load_encoder
+from schemas.students import ALONE
+from schemas.students import Student as StudentConfig
+from ssl_tasks import distributed, methods
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import seed_of
-from ssl_tasks.data.views import augment, resized
-from ssl_tasks.distill.distiller import Distiller
-from ssl_tasks.distill.feature import Feature
+from ssl_tasks.data.views import augment
+from ssl_tasks.distill import alone
+from ssl_tasks.distill.labels import Labels
+from ssl_tasks.distill.network import Network, Shapes
+from ssl_tasks.distill.objective import Lesson, Setting
+from ssl_tasks.distill.objectives import OBJECTIVES, build
+from ssl_tasks.distill.student import Student
+from ssl_tasks.distill.teacher import FrozenTeacher, prototype_heads
+from ssl_tasks.nn.classifier import classifier_head
 from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.stage import Training
 from ssl_tasks.tracking import Tracker
-from ssl_tasks.train import fit_together
-
-
-def build(config: FeatureConfig, student: TimmEncoder, teacher_dim: int) -> Distiller:
-    """The distiller that a config describes, around a student that it trains."""
-    return Feature(config, student, teacher_dim)
+from ssl_tasks.train import Seat, fit, fit_together
 
 
 def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     """Train the students of a Distill stage that are asked for in `job.outputs`, and seal each as a Checkpoint.
 
-    Views and the teacher's features of them are made once a batch. A student's weights follow from the seed and its own name,
+    Views and what the teacher says of them are made once a batch. A student's weights follow from the seed and its own name,
     so that they do not depend on who else is trained.
 
     Raises:
@@ -38,40 +43,123 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     """
     stage = job.stage
     assert isinstance(stage, Distill)
-    artifact = read(job.folder(job.inputs[stage.teacher]))
-    assert isinstance(artifact, Checkpoint)
-    teacher = load_encoder(artifact).requires_grad_(False)
-    students = {name: stage.students[name] for name in job.outputs}
-    for name, student in students.items():
-        if student.channels != teacher.config.channels:
-            raise UserError(f"students.{name}.channels is {student.channels}, but the teacher sees {teacher.config.channels}: make them the same")
-    distillers = {}
-    for name, student in students.items():
-        torch.manual_seed(seed_of(stage.seed, "weights", name))
-        distillers[name] = build(stage.method, TimmEncoder(student), teacher.dim)
-    counts = {f"{name}/parameters": parameters(distiller.student) for name, distiller in distillers.items()}
-    training = Training(job, stage, teacher.config, {**counts, "teacher/parameters": parameters(teacher)}, tracker)
-    teacher.to(training.device)
-    size = teacher.config.image_size
-
-    def views(images: Tensor, draw: Draw) -> list[Tensor]:
-        return augment(stage.method.views, images, size, draw)
-
-    def targets(views: list[Tensor]) -> Tensor:
-        features: Tensor = teacher(torch.cat([resized(view, size) for view in views]))
-        return features
-
-    learners = fit_together(distillers, training.images, stage.train, views=views, targets=targets, **training.fitting(tracker))
+    artifact = _teacher_artifact(job, stage)
+    together, pretrained = _asked_for(stage, job.outputs)
+    for name, student in together.items():
+        if artifact and student.channels != artifact.encoder.channels:
+            raise UserError(f"students.{name}.channels is {student.channels}, but the teacher sees {artifact.encoder.channels}: make them the same")
+    largest = max(stage.students.values(), key=lambda s: s.image_size).encoder
+    reference = artifact.encoder if artifact else largest
+    counts = {f"{name}/parameters": parameters(TimmEncoder(student.encoder)) for name, student in together.items()}
+    training = Training(job, stage, reference, counts, tracker)
+    teacher = _teacher(artifact, list(together.values()), training.device) if artifact else None
+    if teacher and teacher.note:
+        tracker.note(teacher.note)
+    labels = Labels.of(training.labels, artifact, list(together.values()), stage)
+    students = {
+        name: _student(stage, name, student, teacher.shapes if teacher else None, artifact, labels, len(training.images)) for name, student in together.items()
+    }
+    _introduce(students)
     sealed: dict[str, Artifact] = {}
-    for learner in learners.values():
-        if not learner.failure:
-            sealed |= training.seal(learner, "student encoder")
+    failures: dict[str, Exception] = {}
+    if students:
+        lesson = _Lessons(stage, reference, teacher, labels, training.device)
+        configs = {name: student.config.train for name, student in students.items() if student.config.train}
+        learners = fit_together(students, training.images, configs, views=lesson.views, targets=lesson, **training.fitting(tracker))
+        for learner in learners.values():
+            if learner.failure:
+                failures[learner.name] = learner.failure
+            else:
+                sealed |= training.seal(learner, "student encoder", classes=labels.classes)
+    for output, name in pretrained.items():
+        try:
+            sealed |= _pretrain_alone(stage, name, output, artifact, training, tracker)
+        except Exception as error:
+            if distributed.world_size() > 1:
+                raise
+            failures[output] = error
     distributed.stop()
-    _raise_failures({name: learner.failure for name, learner in learners.items() if learner.failure})
+    _raise_failures(failures)
     return sealed
 
 
-def _raise_failures(failures: dict[str, Exception]) -> None:
+class _Lessons:
+    """Makes a batch's views, and of these what all students learn from."""
+
+    def __init__(self, stage: Distill, encoder: Encoder, teacher: FrozenTeacher | None, labels: Labels, device: torch.device) -> None:
+        self.stage, self.teacher, self.size = stage, teacher, encoder.image_size
+        self.labels = torch.tensor(labels.numbers, device=device)
+
+    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
+        return augment(self.stage.views, images, self.size, draw)
+
+    def __call__(self, views: list[Tensor], seat: Seat) -> Lesson:
+        count = self.stage.views.count
+        rows = torch.from_numpy(seat.rows).to(self.labels.device)
+        said = self.teacher(views[:count]) if self.teacher else None
+        return Lesson(said, views, count, rows, self.labels[rows], seed_of(self.stage.seed, "lesson", seat.step), seat.samples, seat.own)
+
+
+def _teacher_artifact(job: Job, stage: Distill) -> Checkpoint | None:
+    if stage.teacher is None:
+        return None
+    artifact = read(job.folder(job.inputs[stage.teacher]))
+    assert isinstance(artifact, Checkpoint)
+    return artifact
+
+
+def _asked_for(stage: Distill, outputs: Mapping[str, Any]) -> tuple[dict[str, StudentConfig], dict[str, str]]:
+    """Those that learn together, by output, and the students behind the baselines that are pretrained, by output."""
+    together, pretrained = {}, {}
+    for output in outputs:
+        name = output if output in stage.students else output.removesuffix(ALONE)
+        student = stage.students[name] if output == name else alone.by_labels(stage.students[name])
+        if student is None:
+            pretrained[output] = name
+        else:
+            together[output] = student
+    return together, pretrained
+
+
+def _teacher(artifact: Checkpoint, students: list[StudentConfig], device: torch.device) -> FrozenTeacher:
+    taught = [method for student in students for method in student.methods if method.taught]
+    scores = [method for method in taught if method.of_scores]
+    if scores and not artifact.classes:
+        raise UserError(f"{scores[0].kind} learns class scores, and the teacher '{artifact.stage}' has none: let a finetune stage make it a classifier")
+    taps = [tap.teacher for method in taught for tap in method.taps]
+    return FrozenTeacher(artifact, device, scores=bool(scores), taps=taps, places=any(OBJECTIVES[type(m)].places for m in taught))
+
+
+def _student(stage: Distill, output: str, config: StudentConfig, teacher: Shapes | None, artifact: Checkpoint | None, labels: Labels, images: int) -> Student:
+    name = next(name for name in stage.students if output in (name, name + ALONE))
+    torch.manual_seed(seed_of(stage.seed, "weights", name))
+    encoder = TimmEncoder(config.encoder)
+    head = classifier_head(encoder.dim, len(labels.classes)) if any(method.of_scores for method in config.methods) else None
+    taps = [tap.student for method in config.methods for tap in method.taps]
+    network = Network(encoder, head, taps, places=any(OBJECTIVES[type(method)].places for method in config.methods))
+    heads = prototype_heads(artifact) if artifact and any(OBJECTIVES[type(method)].heads for method in config.methods) else None
+    setting = Setting(network.shapes(), teacher, network, images, tuple(labels.classes), heads)
+    return Student(config, stage.views, network, [build(method, setting) for method in config.methods])
+
+
+def _introduce(students: Mapping[str, Student]) -> None:
+    """Let the objectives of one kind know the other students that have them."""
+    for name, student in students.items():
+        for objective in student.each():
+            others = {n: s.network for n, s in students.items() if n != name and any(type(o) is type(objective) for o in s.each())}
+            objective.meet(others)
+
+
+def _pretrain_alone(stage: Distill, name: str, output: str, artifact: Checkpoint | None, training: Training, tracker: Tracker) -> dict[str, Artifact]:
+    """Train the baseline of a student that learns no class scores, and seal it."""
+    config = alone.by_pretraining(stage, name, artifact)
+    torch.manual_seed(seed_of(stage.seed, "weights", name))
+    method = methods.build(config.method, TimmEncoder(config.encoder))
+    learner = fit(method, training.images, config.train, name=output, **training.fitting(tracker))
+    return training.seal(learner, config.method.exports)
+
+
+def _raise_failures(failures: Mapping[str, Exception]) -> None:
     """Raise one error that names all failed students; one that a retry may mend where it may mend any of them."""
     if not failures:
         return

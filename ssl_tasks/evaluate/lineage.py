@@ -59,8 +59,7 @@ def summary(config: Mapping[str, Any]) -> str:
         case "pretrain":
             return f"{config['method']['kind']}; {encoder(config['encoder'])}; {_budget(config)}"
         case "distill":
-            students = "; ".join(encoder(e) for e in config["students"].values())
-            return f"{config['method']['kind']} from {config['teacher']}; {students}; {_budget(config)}"
+            return "; ".join(_student(config, student) for student in config["students"].values())
         case "whiten":
             kept = f", {config['dim']} components" if config["dim"] else ""
             return f"{config['checkpoint']} on {config['dataset']}{kept}, at most {config['sample']:,} images"
@@ -81,6 +80,13 @@ def encoder(config: Mapping[str, Any]) -> str:
 def _budget(config: Mapping[str, Any]) -> str:
     train = config["train"]
     return f"{train['epochs']:g} epochs, batch {train['batch_size']}, seed {config['seed']}"
+
+
+def _student(config: Mapping[str, Any], student: Mapping[str, Any]) -> str:
+    methods = student["method"] if isinstance(student["method"], list) else [student["method"]]
+    taught = f" from {config['teacher']}" if config["teacher"] else ""
+    alone = "alone, beside " if config["baseline"] else ""
+    return f"{alone}{' + '.join(m['kind'] for m in methods)}{taught}; {encoder(student)}; {_budget({**config, **student})}"
 
 
 def _call(step: Mapping[str, Any], hide: tuple[str, ...] = ()) -> str:

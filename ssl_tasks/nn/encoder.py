@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -160,6 +161,10 @@ class TimmEncoder(nn.Module):
             self._through_blocks = torch.compile(through_blocks)
         elif config.compile:
             self.backbone.forward_features = torch.compile(self.backbone.forward_features)
+
+    def run_whole_blocks(self) -> None:
+        """Let a ViT call its blocks as modules, so that forward hooks on them are called."""
+        self._through_blocks = partial(through_blocks, whole=True)
 
     def memory(self, pieces: int = 1, checkpointing: bool = False) -> None:
         """Let training take more time and less memory: losses and gradients stay the same, and evaluation is not touched.

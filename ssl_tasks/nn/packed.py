@@ -50,13 +50,14 @@ class Part(NamedTuple):
 Branch = Callable[[Tensor, list[Part]], Tensor]
 
 
-def through_blocks(backbone: Any, sequences: list[Sequence], checkpointing: bool = False) -> list[Tensor]:
+def through_blocks(backbone: Any, sequences: list[Sequence], checkpointing: bool = False, whole: bool = False) -> list[Tensor]:
     """Tokens (B, P + N, D) of each sequence after the last block and its norm.
 
     Args:
         checkpointing: whether a block's inner activations are computed again in the backward pass instead of kept.
+        whole: whether blocks are run as modules, so that their forward hooks are called.
     """
-    if not all(is_known(block) for block in backbone.blocks):
+    if whole or not all(is_known(block) for block in backbone.blocks):
         return [backbone.norm(_as_timm_has_it(backbone.blocks, sequence, checkpointing)) for sequence in sequences]
     x = _joined([sequence.tokens.flatten(0, 1) for sequence in sequences])
     for i, block in enumerate(backbone.blocks):

@@ -3,13 +3,12 @@
 from typing import Any
 
 import torch
-from small_methods import BATCH, TEACHER_DIM, Case
+from small_methods import BATCH, Case, inputs
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_tasks import distributed, sharding
 from ssl_tasks.data.draw import Draw
-from ssl_tasks.distill.distiller import Distiller
 from ssl_tasks.method import Method
 from ssl_tasks.nn.batchnorm import synchronised
 
@@ -49,13 +48,10 @@ def few_steps(case: Case, sharded: bool = False, memory: dict[str, Any] | None =
 
 
 def _inputs(method: Method, step: int) -> tuple[Any, ...]:
-    """This process's views of a batch, and for a student what a teacher makes of them."""
+    """This process's views of a batch, and for a student what it learns from."""
     share = BATCH // distributed.world_size()
     own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
     generator = torch.Generator().manual_seed(step)
     images = torch.randint(0, 256, (BATCH, 1, 18, 18), dtype=torch.uint8, generator=generator)
     views: list[Tensor] = [view.double() if view.is_floating_point() else view for view in method.views(images[own], Draw(generator, BATCH, own))]
-    if not isinstance(method, Distiller):
-        return (views,)
-    targets = torch.randn(len(views), BATCH, TEACHER_DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
-    return views, targets[:, own].flatten(0, 1)
+    return inputs(method, views, own, step)

@@ -1,19 +1,29 @@
-"""Every pretraining method and every distiller, small enough for a test, on tiny encoders."""
+"""Every pretraining method and every distillation method, small enough for a test, on tiny encoders."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args
 
 import pytest
 import torch
+from torch import Tensor
 
 from schemas import methods as configs
 from schemas.distillers import Distiller as DistillerConfig
 from schemas.encoders import Encoder
 from schemas.spec import Spec
-from ssl_tasks.distill import build as build_distiller
+from schemas.students import Student as StudentConfig
+from schemas.views import Views
+from ssl_tasks.distill.network import Network
+from ssl_tasks.distill.objective import Lesson, Setting
+from ssl_tasks.distill.objectives import OBJECTIVES, build
+from ssl_tasks.distill.student import Student
 from ssl_tasks.method import Method
 from ssl_tasks.methods import build as build_method
+from ssl_tasks.nn.classifier import classifier_head
 from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.heads import PrototypeHead
+from ssl_tasks.nn.patch_distillation import Heads
 
 ENCODERS = {
     "vit": Encoder(name="vit_tiny_patch16_224", image_size=16, patch_size=4, width=32, depth=1, heads=2, channels=1),
@@ -33,9 +43,14 @@ SMALL = {
     "decoder_width": 32,
     "decoder_depth": 1,
     "decoder_heads": 2,
+    "negatives": 20,
+    "dim": 16,
 }
 """Parameters of methods that are made small, wherever a method has one of that name."""
-TEACHER_DIM, BATCH = 20, 16
+BATCH, CLASSES = 16, 5
+VIEWS = {True: Views(count=2, local_count=2, local_size=8), False: Views(count=1)}
+"""What students see, by whether their method has a use for local crops."""
+TEACHER = Encoder(name="vit_tiny_patch16_224", image_size=16, patch_size=4, width=24, depth=2, heads=2, channels=1)
 
 
 def members(union: Any) -> list[type[Spec]]:
@@ -44,28 +59,80 @@ def members(union: Any) -> list[type[Spec]]:
     return list(get_args(inside)) or [inside]
 
 
+@cache
+def teacher(dtype: torch.dtype) -> Network:
+    """A frozen classifier with a random encoder, the same for every test."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = TimmEncoder(TEACHER)
+        network = Network(encoder, classifier_head(encoder.dim, CLASSES), ["blocks.0"], places=True)
+    return network.requires_grad_(False).eval().to(dtype)
+
+
+def heads() -> Heads:
+    """The prototype heads of that teacher."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return Heads(PrototypeHead(24, 32, 12, 20), PrototypeHead(24, 32, 12, 28)).requires_grad_(False)
+
+
+def small_student(config: Any, encoder: Encoder) -> Student:
+    """A student of one method, with the torch random state that there is."""
+    written = StudentConfig(**encoder.model_dump(), method=config)
+    head = config.of_scores
+    network = Network(TimmEncoder(encoder), None, [tap.student for tap in config.taps], places=OBJECTIVES[type(config)].places)
+    if head:
+        network.classifier = classifier_head(network.encoder.dim, CLASSES)
+    shapes = teacher(torch.float32).shapes() if config.taught else None
+    setting = Setting(network.shapes(), shapes, network, 4 * BATCH, tuple(map(str, range(CLASSES))), heads() if OBJECTIVES[type(config)].heads else None)
+    student = Student(written, VIEWS[config.multi_crop], network, [build(config, setting)])
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        peer = Network(TimmEncoder(encoder), classifier_head(network.encoder.dim, CLASSES)).train()
+    for objective in student.each():
+        objective.meet({"peer": peer.to(next(student.parameters()).dtype)} if head else {})
+    return student
+
+
+def lesson(student: Student, views: list[Tensor], own: slice = slice(None), seed: int = 0) -> Lesson:
+    """What a student learns from: what the teacher says of global views of BATCH images, and labels, of this process's share."""
+    count = VIEWS[student.each()[0].config.multi_crop].count
+    rows = torch.arange(BATCH)[own]
+    return Lesson(teacher(views[0].dtype)(views[:count]), views, count, rows, rows % CLASSES, seed, BATCH, own)
+
+
+def inputs(method: Method, views: list[Tensor], own: slice = slice(None), seed: int = 0) -> tuple[Any, ...]:
+    """What a method's forward takes before `progress`."""
+    return (views, lesson(method, views, own, seed)) if isinstance(method, Student) else (views,)
+
+
 @dataclass(frozen=True)
 class Case:
-    """A method or distiller with a config small enough for a test, on a tiny encoder."""
+    """A pretraining or distillation method with a config small enough for a test, on a tiny encoder."""
 
     config: Any
     encoder: Encoder
 
+    @property
+    def views(self) -> Views:
+        found: Views = self.config.views if hasattr(self.config, "views") else VIEWS[self.config.multi_crop]
+        return found
+
     def make(self, seed: int = 0) -> Method:
         torch.manual_seed(seed)
-        encoder = TimmEncoder(self.encoder)
         if type(self.config) in members(DistillerConfig):
-            return build_distiller(self.config, encoder, TEACHER_DIM).train()
-        return build_method(self.config, encoder).train()
+            return small_student(self.config, self.encoder).train()
+        return build_method(self.config, TimmEncoder(self.encoder)).train()
 
 
 def cases() -> dict[str, Case]:
-    """Every member of both unions on every encoder that it takes."""
+    """Every member of both unions on every encoder that it takes; of the pretraining methods under their kind, of the others under `distill-KIND`."""
     found = {}
     for member in members(configs.Method) + members(DistillerConfig):
-        config = member(**{name: value for name, value in SMALL.items() if name in member.model_fields})
+        config: Any = member(**{name: value for name, value in SMALL.items() if name in member.model_fields})
         fitting = ["vit"] if getattr(member, "masks_patches", False) else list(ENCODERS)
-        found |= {f"{config.kind}-{name}": Case(config, ENCODERS[name]) for name in fitting}  # type: ignore[attr-defined]  # each has a kind
+        title = f"distill-{config.kind}" if member in members(DistillerConfig) else config.kind
+        found |= {f"{title}-{name}": Case(config, ENCODERS[name]) for name in fitting}
     return found
 
 

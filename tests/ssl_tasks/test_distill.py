@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 from tiny_training import CONV, SIMCLR, TRAIN, VIT, Recorder, process, ranks, stripes
-from torch import Tensor
 
 import ssl_tasks
 from schemas.artifacts import Checkpoint, sha256
@@ -20,17 +19,22 @@ from schemas.errors import UserError
 from schemas.job import Job
 from schemas.sources import Folder
 from schemas.stages import Distill, Ingest, Pretrain, StageBase
+from schemas.students import Student
 from schemas.training import AdamW
 from ssl_tasks import artifacts
 from ssl_tasks.checkpoints import WEIGHTS
 from ssl_tasks.data import manifest
 from ssl_tasks.distill import distill
-from ssl_tasks.distill.feature import Feature
+from ssl_tasks.distill.features.feature import Feature
+from ssl_tasks.distill.network import Seen
+from ssl_tasks.distill.objective import Lesson, Setting
+from ssl_tasks.distill.objectives import OBJECTIVES
 from ssl_tasks.method import Terms
 from ssl_tasks.pretrain import pretrain
 
 NARROW = CONV.model_copy(update={"options": {"layers": [1], "channels": [4], "stem_chs": 4}})
-DISTILLER = FeatureConfig(views=SIMCLR.views.model_copy(update={"count": 1}))
+DISTILLER = FeatureConfig()
+VIEWS = SIMCLR.views.model_copy(update={"count": 1})
 
 
 def job(workspace: Path, name: str, stage: StageBase, inputs: dict[str, str], outputs: dict[str, str]) -> Job:
@@ -68,7 +72,8 @@ def teach(workspace: Path, tracker: Recorder | None = None, key: str = "teacher"
 
 def study(workspace: Path, students: dict[str, Encoder], run: str = "a", tracker: Recorder | None = None) -> dict[str, Checkpoint]:
     """Distill students of the artifact `teacher`; `run` keeps their keys and work folders apart from those of other runs."""
-    stage = Distill(dataset="data", teacher="teacher", method=DISTILLER, students=students, train=TRAIN, seed=5)
+    networks = {name: Student(**encoder.model_dump()) for name, encoder in students.items()}
+    stage = Distill(dataset="data", teacher="teacher", method=DISTILLER, students=networks, views=VIEWS, train=TRAIN, seed=5)
     outputs = {name: f"{run}-{name}" for name in students}
     made = distill(job(workspace, f"students-{run}", stage, {"data": "data", "teacher": "teacher"}, outputs), tracker or Recorder())
     return {name: artifact for name, artifact in made.items() if isinstance(artifact, Checkpoint)}
@@ -174,9 +179,13 @@ class Faulty(Feature):
 
     error: Exception | None = None
 
-    def forward(self, views: list[Tensor], targets: Tensor, progress: float) -> Terms:  # type: ignore[override]  # see Distiller
-        terms = super().forward(views, targets, progress)
-        if self.student.config == NARROW and round(progress * 16) == 2:
+    def __init__(self, config: FeatureConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.is_narrow = setting.network.encoder.config == NARROW
+
+    def forward(self, student: Seen, lesson: Lesson, progress: float) -> Terms:
+        terms = super().forward(student, lesson, progress)
+        if self.is_narrow and round(progress * 16) == 2:
             if self.error:
                 raise self.error
             return {name: term * torch.nan for name, term in terms.items()}
@@ -197,7 +206,7 @@ def test_a_student_that_fails_does_not_stop_the_others(
     teach(workspace)
     expected = study(workspace, {"vit": VIT}, "alone")
     monkeypatch.setattr(Faulty, "error", error)
-    monkeypatch.setattr("ssl_tasks.distill.stage.Feature", Faulty)
+    monkeypatch.setitem(OBJECTIVES, FeatureConfig, Faulty)
     tracker = Recorder()
     with pytest.raises(raised, match=message):
         study(workspace, {"small": NARROW, "vit": VIT}, "mixed", tracker)
@@ -209,7 +218,8 @@ def test_a_student_that_fails_does_not_stop_the_others(
 
 def test_only_students_that_are_asked_for_are_trained(workspace: Path) -> None:
     teach(workspace)
-    stage = Distill(dataset="data", teacher="teacher", method=DISTILLER, students={"small": NARROW, "vit": VIT}, train=TRAIN)
+    networks = {name: Student(**encoder.model_dump()) for name, encoder in {"small": NARROW, "vit": VIT}.items()}
+    stage = Distill(dataset="data", teacher="teacher", method=DISTILLER, students=networks, views=VIEWS, train=TRAIN)
     tracker = Recorder()
     made = distill(job(workspace, "s", stage, {"data": "data", "teacher": "teacher"}, {"vit": "key-vit"}), tracker)
     assert list(made) == ["vit"]

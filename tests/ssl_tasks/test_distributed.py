@@ -22,6 +22,8 @@ def multi_crop(case: Case) -> Case | None:
     """The method with small crops too, and with what else starts or ends in the middle of a training; None where it takes no small crops."""
     middle = {"freeze_last_layer": 0.5, "momentum": 0.8}
     config: Spec = case.config
+    if "views" not in type(config).model_fields:
+        return None
     fields = {name: value for name, value in middle.items() if name in type(config).model_fields}
     views = case.config.views.model_copy(update={"local_count": 2, "local_size": 8}).model_dump(exclude_unset=True)
     try:

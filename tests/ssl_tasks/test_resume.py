@@ -6,10 +6,11 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from small_methods import CASES, TEACHER_DIM, members
+from small_methods import CASES, inputs, members
 from tiny_training import SIMCLR, TRAIN, Recorder, process, ranks, stripes, train, weights
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from schemas.errors import UserError
 from schemas.training import SGD
 from ssl_tasks import distributed
 from ssl_tasks.learner import Learner
-from ssl_tasks.train import fit_together
+from ssl_tasks.train import Seat, fit_together
 
 LONG = TRAIN.model_copy(update={"epochs": 16.0, "checkpoint_steps": 7})
 """80 steps, a checkpoint every 7."""
@@ -193,12 +194,12 @@ def _train_and_keep(config: configs.Method, folder: Path, checkpoint_steps: int 
 
 
 def _train_case(name: str, workdir: Path, tracker: Recorder) -> Learner:
-    """Train a method on stripes; a distiller on pixels of the views, as if they were a teacher's features."""
+    """Train a method on stripes; a student under a teacher with random weights."""
     torch.set_num_threads(1)
     method = CASES[name].make()
 
-    def targets(views: list[Tensor]) -> Tensor:
-        return torch.cat([view.flatten(1)[:, :TEACHER_DIM] for view in views])
+    def targets(views: list[Tensor], seat: Seat) -> Any:
+        return inputs(method, views, seed=seat.step)[1]
 
     needed = targets if isinstance(CASES[name].config, tuple(members(Distiller))) else None
     images = stripes(80, 18)[0]

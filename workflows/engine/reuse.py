@@ -12,7 +12,7 @@ from schemas.errors import UserError
 from schemas.job import ARTIFACTS, Job
 from schemas.pipeline import Pipeline
 from schemas.references import references
-from schemas.stages import Curate, Evaluate, Pretrain, Stage, embedding_files, output_config
+from schemas.stages import Curate, Evaluate, Pretrain, Stage, embedding_files, for_output, output_config
 
 Status = Literal["reused", "run", "waits", "skipped"]
 
@@ -163,10 +163,12 @@ def _key(stage: Stage, output: str, inputs: Mapping[str, str], stamp: str) -> st
     A reference counts by the key that it stands for, so that renaming a stage makes nothing anew; only a report shows names.
     """
     config = output_config(stage, output)
+    concerned = list(references(for_output(stage, output)))
     if not isinstance(stage, Evaluate):
-        for reference in references(stage):
+        for reference in concerned:
             _put(config, reference.loc, inputs[reference.text])
-    return _digest({"config": config, "inputs": sorted(inputs.values()), "names": _names(stage, inputs), "stamp": stamp, "contract": stage.contract})
+    taken = sorted({reference.text: inputs[reference.text] for reference in concerned}.values())
+    return _digest({"config": config, "inputs": taken, "names": _names(stage, inputs), "stamp": stamp, "contract": stage.contract})
 
 
 def _names(stage: Stage, inputs: Mapping[str, str]) -> dict[str, str]:

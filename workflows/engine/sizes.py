@@ -44,7 +44,7 @@ def parameters(workspace: Path, encoders: list[Encoder]) -> dict[str, int]:
 
 
 def _encoders(stage: Pretrain | Distill) -> list[Encoder]:
-    return [stage.encoder] if isinstance(stage, Pretrain) else list(stage.students.values())
+    return [stage.encoder] if isinstance(stage, Pretrain) else [student.encoder for student in stage.students.values()]
 
 
 def _id(encoder: Encoder) -> str:

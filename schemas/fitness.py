@@ -1,0 +1,58 @@
+"""Checks of a stage that trains: whether networks, views and methods fit each other. Each raises `Unfit`."""
+
+from collections.abc import Mapping
+
+from schemas.encoders import Encoder
+from schemas.spec import Unfit
+from schemas.students import Student
+from schemas.views import Views
+
+
+def check_crops(views: Views, encoder: Encoder, key: str) -> None:
+    """A local crop must be no larger than the encoder's images, and cut in whole patches. `key` is where the views are stated."""
+    local = views.local_side(encoder.image_size) if views.local_count else 0
+    if local > encoder.image_size:
+        raise Unfit(f"a local crop of {local} px is larger than the encoder's image_size {encoder.image_size}", f"{key}.local_size", key, "method")
+    check_patches("a local crop", local, encoder, f"{key}.local_size")
+
+
+def check_not_whitened(encoder: Encoder, key: str) -> None:
+    """A whitening cannot be trained."""
+    if encoder.whitening:
+        raise Unfit("whitening is fitted to trained features: leave it out, and let a stage of kind whiten follow", f"{key}.whitening")
+
+
+def check_patches(crop: str, size: int, encoder: Encoder, key: str) -> None:
+    """A crop must be cut in whole patches. `key` is where its size is stated."""
+    if encoder.patch and size % encoder.patch:
+        near = max(1, round(size / encoder.patch)) * encoder.patch
+        raise Unfit(f"{crop} of {size} px is not a multiple of patch size {encoder.patch}: set {key}, such as to {near}", key, "method")
+
+
+def of_student(name: str, students: Mapping[str, Student], *, views: Views, batch_size: int, taught: bool) -> None:
+    """One of the students of a distillation, with its method and its budget. `taught` is whether there is a teacher."""
+    student = students[name]
+    key, methods = f"students.{name}", student.methods
+    own = f"{key}.method"
+    check_crops(views, student, "views")
+    check_not_whitened(student, key)
+    kinds = [method.kind for method in methods]
+    if twice := next((kind for kind in kinds if kinds.count(kind) > 1), ""):
+        raise Unfit(f"'{twice}' stands twice: set its weight instead", own, "method")
+    if not taught and (learner := next((method.kind for method in methods if method.taught), "")):
+        raise Unfit(f"missing 'teacher', from which {learner} learns", "teacher", own, "method")
+    if views.local_count and not any(method.multi_crop for method in methods):
+        raise Unfit(f"{kinds[0]} has no use for local crops: set views.local_count to 0", "views.local_count", "views")
+    if not student.is_vit and (masks := next((method.kind for method in methods if method.masks_patches), "")):
+        raise Unfit(f"{masks} masks patches, and '{student.name}' has none: take a ViT, such as vit_small_patch16_224", f"{key}.name")
+    assert student.train is not None
+    if student.train.batch_size != batch_size:
+        raise Unfit(
+            f"batch_size {student.train.batch_size} is not the stage's {batch_size}: all students of a pass see the same batches",
+            f"{key}.train.batch_size",
+        )
+    for other, twin in students.items():
+        if other == name:
+            break
+        if twin == student:
+            raise Unfit(f"'{name}' is the same as '{other}': leave one out, or let a matrix over `seed` make stages that differ by it", key)

@@ -1,0 +1,45 @@
+"""Baselines: each student trained once more without the teacher, from the same first weights, on the same images, with the same budget."""
+
+from schemas.artifacts import Checkpoint
+from schemas.distillers import CrossEntropy
+from schemas.errors import UserError
+from schemas.methods import Method as MethodConfig
+from schemas.stages import Distill, Pretrain
+from schemas.students import Student
+
+
+def by_labels(student: Student) -> Student | None:
+    """The baseline of a student that learns class scores: the same without the teacher, from labels; None for any other."""
+    if not any(method.of_scores for method in student.methods):
+        return None
+    start = None if student.init_from and student.init_from.layers else student.init_from
+    return student.model_copy(update={"method": CrossEntropy(), "init_from": start})
+
+
+def by_pretraining(stage: Distill, name: str, teacher: Checkpoint | None) -> Pretrain:
+    """The baseline of a student that learns no class scores: a pretraining by the method of the config, or by the teacher's own.
+
+    Raises:
+        UserError: where the teacher was not pretrained here, or its method does not fit the student.
+    """
+    assert stage.baseline
+    student = stage.students[name]
+    method: MethodConfig | dict[str, object] | None = stage.baseline.method
+    if method is None:
+        if teacher is None or teacher.kind != "pretrain":
+            raise UserError(f"baseline: the teacher of '{name}' was not made by a pretrain stage: name its method, {{kind: alone, method: ...}}")
+        method = teacher.config["method"]
+    assert student.train is not None
+    written = method if isinstance(method, dict) else method.model_dump(mode="json")
+    try:
+        return Pretrain.model_validate(
+            {
+                "dataset": stage.dataset,
+                "method": written,
+                "encoder": student.encoder.model_dump(),
+                "train": student.train.model_dump(mode="json"),
+                "seed": stage.seed,
+            }
+        )
+    except ValueError as error:
+        raise UserError(f"baseline of '{name}': {str(error).splitlines()[2].strip()}; name another method, {{kind: alone, method: ...}}") from error
