@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from schemas.distillers import DML
 from schemas.encoders import Encoder
 from schemas.spec import Unfit
 from schemas.students import Student
@@ -54,5 +55,5 @@ def of_student(name: str, students: Mapping[str, Student], *, views: Views, batc
     for other, twin in students.items():
         if other == name:
             break
-        if twin == student:
+        if twin == student and not any(isinstance(method, DML) for method in methods):  # whose peers differ by their random weights alone
             raise Unfit(f"'{name}' is the same as '{other}': leave one out, or let a matrix over `seed` make stages that differ by it", key)
