@@ -29,6 +29,7 @@ generated: .venv/.installed
 	$(BIN)/python -m schemas.reference
 	$(BIN)/python -m ssl_tasks.methods.pages
 	$(BIN)/python -m ssl_tasks.curate.pages
+	$(BIN)/python -m ssl_tasks.distill.pages
 
 install: .venv/.installed
 

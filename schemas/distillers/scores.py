@@ -45,7 +45,7 @@ class Logits(DistillerSpec):
 
 
 class Hinton(DistillerSpec):
-    """Softened probabilities are the teacher's: alpha T^2 KL(teacher || student) + (1 - alpha) cross-entropy with the labels."""
+    """Softened probabilities are the teacher's: alpha T^2 KL of the teacher from the student + (1 - alpha) cross-entropy with the labels."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1503.02531"
     family = "scores"
