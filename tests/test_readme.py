@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from schemas.load import load
+
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
 BROKEN = (
     ("threshold:", "treshold:"),
     ("dataset: clean\n    method: &simclr", "dataset: claen\n    method: &simclr"),
@@ -16,8 +17,11 @@ BROKEN = (
 )
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+PAGES = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_pipeline_shown_is_the_one_that_runs() -> None:
@@ -40,7 +44,20 @@ def test_python_blocks_compile() -> None:
         compile(block, "README.md", "exec")
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+WHOLE = [(page, i) for page in PAGES for i, block in enumerate(blocks("yaml", page)) if re.match(r"(#.*\n)*name: ", block)]
+
+
+def test_the_guides_show_whole_pipelines() -> None:
+    assert {"README.md", "docs/distillation.md", "docs/reference.md"} <= {page for page, _ in WHOLE}
+
+
+@pytest.mark.parametrize(("page", "number"), WHOLE)
+def test_every_whole_pipeline_that_is_shown_is_valid(tmp_path: Path, page: str, number: int) -> None:
+    (tmp_path / "shown.yaml").write_text(blocks("yaml", page)[number])
+    load(tmp_path / "shown.yaml")
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text())
     missing = [link for link in links if "://" not in link and not ((ROOT / page).parent / link).exists()]
