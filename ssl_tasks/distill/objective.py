@@ -92,13 +92,18 @@ class Objective(nn.Module, ABC):
     """
 
     places = False
-    """Whether `Seen.places` is wanted, of student and teacher."""
+    """Whether `Seen.places` is wanted, of student and teacher, whatever the config says; see `wants_places`."""
     heads = False
     """Whether the teacher's prototype heads are wanted: `Setting.heads`."""
 
     def __init__(self, config: Any, setting: Setting) -> None:
         super().__init__()
         self.config: DistillerSpec = config
+
+    @classmethod
+    def wants_places(cls, config: Any) -> bool:
+        """Whether `Seen.places` is wanted under a config of the method, of student and teacher."""
+        return cls.places
 
     @abstractmethod
     def forward(self, student: Seen, lesson: Lesson, progress: float) -> Terms:

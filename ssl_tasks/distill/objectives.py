@@ -1,5 +1,6 @@
 """The objective behind each distillation method's config."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from schemas import distillers as configs
@@ -51,6 +52,11 @@ OBJECTIVES: dict[type[configs.DistillerSpec], type[Objective]] = {
     configs.ONE: ONE,
     configs.PSKD: PSKD,
 }
+
+
+def wants_places(methods: Iterable[configs.DistillerSpec]) -> bool:
+    """Whether any of them looks at features of places, of student and teacher."""
+    return any(OBJECTIVES[type(method)].wants_places(method) for method in methods)
 
 
 def build(config: configs.DistillerSpec, setting: Setting) -> Objective:

@@ -4,29 +4,30 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from schemas.artifacts import Artifact, Checkpoint, read
 from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.job import Job
-from schemas.stages import Distill
+from schemas.stages import Distill, Pretrain
 from schemas.students import ALONE
 from schemas.students import Student as StudentConfig
 from ssl_tasks import distributed, methods
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.data.views import augment
-from ssl_tasks.distill import alone
+from ssl_tasks.distill import alone, starts
+from ssl_tasks.distill.fit import doubts
 from ssl_tasks.distill.labels import Labels
 from ssl_tasks.distill.network import Network, Shapes
 from ssl_tasks.distill.objective import Lesson, Setting
-from ssl_tasks.distill.objectives import OBJECTIVES, build
+from ssl_tasks.distill.objectives import OBJECTIVES, build, wants_places
 from ssl_tasks.distill.student import Student
 from ssl_tasks.distill.teacher import FrozenTeacher, prototype_heads
 from ssl_tasks.nn.classifier import classifier_head
 from ssl_tasks.nn.encoder import TimmEncoder, parameters
-from ssl_tasks.stage import Training
+from ssl_tasks.stage import Training, start_from
 from ssl_tasks.tracking import Tracker
 from ssl_tasks.train import Seat, fit, fit_together
 
@@ -44,7 +45,7 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     stage = job.stage
     assert isinstance(stage, Distill)
     artifact = _teacher_artifact(job, stage)
-    together, pretrained = _asked_for(stage, job.outputs)
+    together, pretrained = _asked_for(stage, job.outputs, artifact)
     for name, student in together.items():
         if artifact and student.channels != artifact.encoder.channels:
             raise UserError(f"students.{name}.channels is {student.channels}, but the teacher sees {artifact.encoder.channels}: make them the same")
@@ -55,10 +56,11 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     teacher = _teacher(artifact, list(together.values()), training.device) if artifact else None
     if teacher and teacher.note:
         tracker.note(teacher.note)
+    heads = prototype_heads(artifact) if artifact and _wants_heads(together) else None
     labels = Labels.of(training.labels, artifact, list(together.values()), stage)
-    students = {
-        name: _student(stage, name, student, teacher.shapes if teacher else None, artifact, labels, len(training.images)) for name, student in together.items()
-    }
+    students = {name: _student(training, name, student, teacher.shapes if teacher else None, heads, labels, tracker) for name, student in together.items()}
+    for doubt in doubts(students, teacher.network.encoder) if teacher else ():
+        tracker.note(doubt)
     _introduce(students)
     sealed: dict[str, Artifact] = {}
     failures: dict[str, Exception] = {}
@@ -71,9 +73,9 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
                 failures[learner.name] = learner.failure
             else:
                 sealed |= training.seal(learner, "student encoder", classes=labels.classes)
-    for output, name in pretrained.items():
+    for output, config in pretrained.items():
         try:
-            sealed |= _pretrain_alone(stage, name, output, artifact, training, tracker)
+            sealed |= _pretrain_alone(config, output, training, tracker)
         except Exception as error:
             if distributed.world_size() > 1:
                 raise
@@ -108,14 +110,14 @@ def _teacher_artifact(job: Job, stage: Distill) -> Checkpoint | None:
     return artifact
 
 
-def _asked_for(stage: Distill, outputs: Mapping[str, Any]) -> tuple[dict[str, StudentConfig], dict[str, str]]:
-    """Those that learn together, by output, and the students behind the baselines that are pretrained, by output."""
+def _asked_for(stage: Distill, outputs: Mapping[str, Any], teacher: Checkpoint | None) -> tuple[dict[str, StudentConfig], dict[str, Pretrain]]:
+    """Those that learn together, by output, and the baselines that are pretrained, by output."""
     together, pretrained = {}, {}
     for output in outputs:
         name = output if output in stage.students else output.removesuffix(ALONE)
         student = stage.students[name] if output == name else alone.by_labels(stage.students[name])
         if student is None:
-            pretrained[output] = name
+            pretrained[output] = alone.by_pretraining(stage, name, teacher)
         else:
             together[output] = student
     return together, pretrained
@@ -127,18 +129,27 @@ def _teacher(artifact: Checkpoint, students: list[StudentConfig], device: torch.
     if scores and not artifact.classes:
         raise UserError(f"{scores[0].kind} learns class scores, and the teacher '{artifact.stage}' has none: let a finetune stage make it a classifier")
     taps = [tap.teacher for method in taught for tap in method.taps]
-    return FrozenTeacher(artifact, device, scores=bool(scores), taps=taps, places=any(OBJECTIVES[type(m)].places for m in taught))
+    return FrozenTeacher(artifact, device, scores=bool(scores), taps=taps, places=wants_places(taught))
 
 
-def _student(stage: Distill, output: str, config: StudentConfig, teacher: Shapes | None, artifact: Checkpoint | None, labels: Labels, images: int) -> Student:
+def _wants_heads(students: Mapping[str, StudentConfig]) -> bool:
+    return any(OBJECTIVES[type(method)].heads for student in students.values() for method in student.methods)
+
+
+def _student(
+    training: Training, output: str, config: StudentConfig, teacher: Shapes | None, heads: nn.Module | None, labels: Labels, tracker: Tracker
+) -> Student:
+    stage = training.stage
+    assert isinstance(stage, Distill)
     name = next(name for name in stage.students if output in (name, name + ALONE))
     torch.manual_seed(seed_of(stage.seed, "weights", name))
     encoder = TimmEncoder(config.encoder)
+    if note := starts.begin(encoder, config, name, training.job):
+        tracker.note(note)
     head = classifier_head(encoder.dim, len(labels.classes)) if any(method.of_scores for method in config.methods) else None
     taps = [tap.student for method in config.methods for tap in method.taps]
-    network = Network(encoder, head, taps, places=any(OBJECTIVES[type(method)].places for method in config.methods))
-    heads = prototype_heads(artifact) if artifact and any(OBJECTIVES[type(method)].heads for method in config.methods) else None
-    setting = Setting(network.shapes(), teacher, network, images, tuple(labels.classes), heads)
+    network = Network(encoder, head, taps, places=wants_places(config.methods))
+    setting = Setting(network.shapes(), teacher, network, len(training.images), tuple(labels.classes), heads)
     return Student(config, stage.views, network, [build(method, setting) for method in config.methods])
 
 
@@ -150,12 +161,14 @@ def _introduce(students: Mapping[str, Student]) -> None:
             objective.meet(others)
 
 
-def _pretrain_alone(stage: Distill, name: str, output: str, artifact: Checkpoint | None, training: Training, tracker: Tracker) -> dict[str, Artifact]:
+def _pretrain_alone(config: Pretrain, output: str, training: Training, tracker: Tracker) -> dict[str, Artifact]:
     """Train the baseline of a student that learns no class scores, and seal it."""
-    config = alone.by_pretraining(stage, name, artifact)
-    torch.manual_seed(seed_of(stage.seed, "weights", name))
-    method = methods.build(config.method, TimmEncoder(config.encoder))
-    learner = fit(method, training.images, config.train, name=output, **training.fitting(tracker))
+    name = output.removesuffix(ALONE)
+    torch.manual_seed(seed_of(config.seed, "weights", name))
+    encoder = TimmEncoder(config.encoder)
+    if config.init_from:
+        tracker.note(f"{output} {start_from(encoder, config.init_from, training.job, f'students.{name}.init_from')}")
+    learner = fit(methods.build(config.method, encoder), training.images, config.train, name=output, **training.fitting(tracker))
     return training.seal(learner, config.method.exports)
 
 

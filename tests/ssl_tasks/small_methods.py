@@ -16,7 +16,7 @@ from schemas.students import Student as StudentConfig
 from schemas.views import Views
 from ssl_tasks.distill.network import Network
 from ssl_tasks.distill.objective import Lesson, Setting
-from ssl_tasks.distill.objectives import OBJECTIVES, build
+from ssl_tasks.distill.objectives import OBJECTIVES, build, wants_places
 from ssl_tasks.distill.student import Student
 from ssl_tasks.method import Method
 from ssl_tasks.methods import build as build_method
@@ -80,7 +80,7 @@ def small_student(config: Any, encoder: Encoder) -> Student:
     """A student of one method, with the torch random state that there is."""
     written = StudentConfig(**encoder.model_dump(), method=config)
     head = config.of_scores
-    network = Network(TimmEncoder(encoder), None, [tap.student for tap in config.taps], places=OBJECTIVES[type(config)].places)
+    network = Network(TimmEncoder(encoder), None, [tap.student for tap in config.taps], places=wants_places([config]))
     if head:
         network.classifier = classifier_head(network.encoder.dim, CLASSES)
     shapes = teacher(torch.float32).shapes() if config.taught else None
