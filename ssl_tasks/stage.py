@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from schemas.artifacts import Artifact, Dataset, read
+from schemas.artifacts import Artifact, Checkpoint, Dataset, read, sha256
 from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.job import Job
 from schemas.stages import Distill, Finetune, Pretrain
+from schemas.starts import InitFrom
 from ssl_tasks import artifacts, distributed, failures
-from ssl_tasks.checkpoints import save_encoder, save_training_state
+from ssl_tasks.checkpoints import load_encoder, save_encoder, save_training_state
 from ssl_tasks.continued import training_state
 from ssl_tasks.data import manifest
 from ssl_tasks.data.files import open_images
@@ -26,6 +27,7 @@ from ssl_tasks.learner import Learner
 from ssl_tasks.monitors import Look
 from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.tracking import Tracker
+from ssl_tasks.weights import State, initialise, read_weights
 
 CURVE = "metrics.jsonl"
 
@@ -116,3 +118,38 @@ class Training:
         fields |= {"classes": list(classes), "hidden": hidden} if head is not None else {}
         metrics = {**learner.summary(batch_size), "parameters": parameters(encoder)}
         return {learner.name: artifacts.seal(self.job, folder, learner.name, **fields, metrics=metrics)}
+
+
+def checkpoint(job: Job, reference: str) -> Checkpoint:
+    """The Checkpoint that one of the stage's references stands for."""
+    artifact = read(job.folder(job.inputs[reference]))
+    assert isinstance(artifact, Checkpoint)
+    return artifact
+
+
+def start_from(encoder: TimmEncoder, start: InitFrom, job: Job, key: str = "init_from") -> str:
+    """Give an encoder the weights of a stage's checkpoint or of a file; what was done, in a line.
+
+    Args:
+        key: of the config that `start` stands under, for messages.
+
+    Raises:
+        UserError: where they are of another network, or the file is missing, damaged or not the one that was planned with.
+    """
+    if start.stage:
+        source = load_encoder(checkpoint(job, start.stage))
+        note = initialise(encoder, source.backbone.state_dict(), f"'{start.stage}'")
+        if not _same(source.neck.state_dict(), encoder.neck.state_dict()):
+            return f"{note}; without its neck" if len(source.neck) else note
+        encoder.neck.load_state_dict(source.neck.state_dict())
+        return note
+    path = job.workspace / str(start.file)
+    weights = read_weights(path, f"{key}.file")
+    if job.stamp and sha256(path) not in job.stamp.split("+"):
+        raise UserError(f"{key}.file: {path} has changed since the run was planned: run again")
+    return initialise(encoder, weights, str(start.file))
+
+
+def _same(state: State, other: State) -> bool:
+    """Whether two states have the same names and shapes."""
+    return {name: value.shape for name, value in state.items()} == {name: value.shape for name, value in other.items()}

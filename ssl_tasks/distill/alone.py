@@ -1,10 +1,13 @@
 """Baselines: each student trained once more without the teacher, from the same first weights, on the same images, with the same budget."""
 
+from pydantic import ValidationError
+
 from schemas.artifacts import Checkpoint
 from schemas.distillers import CrossEntropy
 from schemas.errors import UserError
 from schemas.methods import Method as MethodConfig
 from schemas.stages import Distill, Pretrain
+from schemas.starts import StudentStart
 from schemas.students import Student
 
 
@@ -12,8 +15,7 @@ def by_labels(student: Student) -> Student | None:
     """The baseline of a student that learns class scores: the same without the teacher, from labels; None for any other."""
     if not any(method.of_scores for method in student.methods):
         return None
-    start = None if student.init_from and student.init_from.layers else student.init_from
-    return student.model_copy(update={"method": CrossEntropy(), "init_from": start})
+    return student.model_copy(update={"method": CrossEntropy(), "init_from": _without_teacher(student)})
 
 
 def by_pretraining(stage: Distill, name: str, teacher: Checkpoint | None) -> Pretrain:
@@ -30,6 +32,7 @@ def by_pretraining(stage: Distill, name: str, teacher: Checkpoint | None) -> Pre
             raise UserError(f"baseline: the teacher of '{name}' was not made by a pretrain stage: name its method, {{kind: alone, method: ...}}")
         method = teacher.config["method"]
     assert student.train is not None
+    start = _without_teacher(student)
     written = method if isinstance(method, dict) else method.model_dump(mode="json")
     try:
         return Pretrain.model_validate(
@@ -38,8 +41,15 @@ def by_pretraining(stage: Distill, name: str, teacher: Checkpoint | None) -> Pre
                 "method": written,
                 "encoder": student.encoder.model_dump(),
                 "train": student.train.model_dump(mode="json"),
+                "init_from": start.model_dump(exclude={"layers"}) if start else None,
                 "seed": stage.seed,
             }
         )
-    except ValueError as error:
-        raise UserError(f"baseline of '{name}': {str(error).splitlines()[2].strip()}; name another method, {{kind: alone, method: ...}}") from error
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"baseline of '{name}': {reason}; or name another method, {{kind: alone, method: ...}}") from error
+
+
+def _without_teacher(student: Student) -> StudentStart | None:
+    """Where a baseline starts from: where the student does, unless these are the teacher's own layers."""
+    return None if student.init_from and student.init_from.layers else student.init_from
