@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.curation import Step
+from schemas.distillers import Distiller
 from schemas.errors import InvalidPipeline
 from schemas.load import loads
 from schemas.methods import Method
@@ -87,7 +88,7 @@ CASES: list[tuple[str, str, str]] = [
         "[integrty,",
         f"9:13 stages.clean.steps.0: unknown kind 'integrty'; did you mean 'integrity'? kinds: {STEPS}",
     ),
-    ("method: feature", "method: featur", "21:13 stages.students.method: unknown kind 'featur'; did you mean 'feature'? kinds: feature"),
+    ("method: feature", "method: featur", "21:13 stages.students.method: unknown kind 'featur'; did you mean 'feature'? kinds: " + ", ".join(kinds(Distiller))),
     ("{kind: dino, prototypes: 512, teacher_temperature: 0.05}", "{temperature: 1}", f"13:5 stages.teacher.method: missing 'kind'; kinds: {METHODS}"),
     ("kind: dino", "kind: 5", f"13:20 stages.teacher.method.kind: 'kind' must be text, not the number 5; kinds: {METHODS}"),
     # types and ranges

@@ -137,7 +137,7 @@ def test_an_editor_completes_the_top_of_a_file() -> None:
 
 
 def test_an_editor_completes_the_kinds_of_a_stage() -> None:
-    assert values({"stages": {"a": {}}}, "stages", "a", "kind") == {"ingest", "curate", "pretrain", "distill", "whiten", "evaluate"}
+    assert values({"stages": {"a": {}}}, "stages", "a", "kind") == {"ingest", "curate", "pretrain", "distill", "finetune", "whiten", "evaluate", "export"}
 
 
 def test_an_editor_completes_the_keys_of_the_stage_whose_kind_is_written() -> None:
