@@ -1,6 +1,6 @@
 """Distillation by the teacher's own pretraining objective: DINOv2's and DINOv3's recipe for their families of students."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -21,8 +21,8 @@ class DINOv2Students(DistillerSpec):
     teacher_temperature_warmup: Share = Field(0.3, description="share of the training over which it moves from start to end")
     centering: Literal["center", "sinkhorn"] = Field("sinkhorn", description="center takes a running mean off the teacher's output, sinkhorn balances it")
     center_momentum: Share = Field(0.9, description="of that running mean")
-    patch_weight: Weight = Field(1.0, description="weight of the patch loss; ViT students only")
-    patches: Share = Field(0.25, description="share of the global crops' patches that the patch loss looks at")
+    patch_weight: Weight = Field(1.0, description="weight of the patch loss; 0 for a teacher without a head for patches, such as DINO's")
+    patches: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="share of the global crops' patches that the patch loss looks at")
     koleo: Weight = Field(0.1, description="weight of KoLeo, of each global crop")
     hidden: PositiveInt = Field(2048, description="width of the hidden layers of the student's heads")
     freeze_last_layer: Share = Field(0.01, description="share of the training with a frozen last layer")

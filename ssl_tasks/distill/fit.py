@@ -21,7 +21,7 @@ def doubts(students: Mapping[str, Student], teacher: TimmEncoder) -> Iterator[st
 
     - It has more parameters. Tf-KD (Yuan et al., 2020) finds that a student may still gain. https://arxiv.org/abs/1909.11723
     - It is so shallow beside the teacher that it cannot follow it (Mirzadeh et al., 2020). https://arxiv.org/abs/1902.03393
-    - DINOv2's recipe has no stochastic depth for students. https://arxiv.org/abs/2304.07193, section 5.2
+    - DINOv2's recipe has no stochastic depth for students. https://arxiv.org/abs/2304.07193, section 5
     """
     ours = parameters(teacher)
     for name, student in students.items():

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from schemas.distillers import DINOv2Students
 from schemas.methods.self_distillation import SelfDistillation
 from ssl_tasks.distributed import gather, rank, world_size
 from ssl_tasks.losses.self_distillation import center_and_sharpen
@@ -20,7 +21,7 @@ class Targets(nn.Module):
 
     center: Tensor
 
-    def __init__(self, config: SelfDistillation, prototypes: int, temperature: float) -> None:
+    def __init__(self, config: SelfDistillation | DINOv2Students, prototypes: int, temperature: float) -> None:
         super().__init__()
         self.config, self.final_temperature = config, temperature
         self.register_buffer("center", torch.zeros(prototypes))
