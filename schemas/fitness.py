@@ -44,6 +44,8 @@ def of_student(name: str, students: Mapping[str, Student], *, views: Views, batc
         raise Unfit(f"missing 'teacher', from which {learner} learns", "teacher", own, "method")
     if views.local_count and not any(method.multi_crop for method in methods):
         raise Unfit(f"{kinds[0]} has no use for local crops: set views.local_count to 0", "views.local_count", "views")
+    if views.count < 2 and (comparing := next((method.kind for method in methods if method.two_views), "")):
+        raise Unfit(f"{comparing} compares two views of an image: set views.count to 2", "views.count", "views", own, "method")
     if not student.is_vit and (masks := next((method.kind for method in methods if method.masks_patches), "")):
         raise Unfit(f"{masks} masks patches, and '{student.name}' has none: take a ViT, such as vit_small_patch16_224", f"{key}.name")
     assert student.train is not None

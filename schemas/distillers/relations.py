@@ -1,10 +1,11 @@
 """Distillation of relations: how images lie to each other in the teacher's space, not where each lies."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from schemas.distillers.spec import DistillerSpec, Share, Weight
+from schemas.spec import Unfit
 
 
 class RKD(DistillerSpec):
@@ -16,6 +17,12 @@ class RKD(DistillerSpec):
     kind: Literal["rkd"] = "rkd"
     distance: Weight = Field(25.0, description="weight of the distances")
     angle: Weight = Field(50.0, description="weight of the angles")
+
+    @model_validator(mode="after")
+    def _of_one_at_least(self) -> Self:
+        if not self.distance and not self.angle:
+            raise Unfit("distance and angle are both 0: nothing is left to learn from", "distance", "angle")
+        return self
 
 
 class SEED(DistillerSpec):
@@ -50,7 +57,7 @@ class ISD(DistillerSpec):
     paper: ClassVar[str] = "https://arxiv.org/abs/2012.09259"
     family = "relations"
     year = 2021
-    taught = False
+    taught, two_views = False, True
     kind: Literal["isd"] = "isd"
     queue: PositiveInt = Field(128_000, description="embeddings that an image is compared with")
     temperature: PositiveFloat = Field(0.02, description="of both softmaxes")

@@ -42,6 +42,8 @@ class DistillerSpec(Spec):
     """Whether the student gets a classifier, and the teacher, if there is one, must have one."""
     multi_crop: ClassVar[bool] = False
     """Whether it has a use for local crops."""
+    two_views: ClassVar[bool] = False
+    """Whether it compares views of an image, so that it needs two of them."""
     masks_patches: ClassVar[bool] = False
     """Whether the student sees masked patches, which only a ViT has."""
     weight: PositiveFloat = Field(1.0, description="factor of all its terms, such as beside those of another method of the same student")

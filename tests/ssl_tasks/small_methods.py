@@ -50,7 +50,14 @@ SMALL = {
 BATCH, CLASSES = 16, 5
 VIEWS = {True: Views(count=2, local_count=2, local_size=8), False: Views(count=1)}
 """What students see, by whether their method has a use for local crops."""
+PAIR = Views(count=2)
+"""What students see whose method compares two views."""
 TEACHER = Encoder(name="vit_tiny_patch16_224", image_size=16, patch_size=4, width=24, depth=2, heads=2, channels=1)
+
+
+def views_for(config: Any) -> Views:
+    """What students of a method see."""
+    return PAIR if config.two_views else VIEWS[config.multi_crop]
 
 
 def members(union: Any) -> list[type[Spec]]:
@@ -85,7 +92,7 @@ def small_student(config: Any, encoder: Encoder) -> Student:
         network.classifier = classifier_head(network.encoder.dim, CLASSES)
     shapes = teacher(torch.float32).shapes() if config.taught else None
     setting = Setting(network.shapes(), shapes, network, 4 * BATCH, tuple(map(str, range(CLASSES))), heads() if OBJECTIVES[type(config)].heads else None)
-    student = Student(written, VIEWS[config.multi_crop], network, [build(config, setting)])
+    student = Student(written, views_for(config), network, [build(config, setting)])
     with torch.random.fork_rng():
         torch.manual_seed(2)
         peer = Network(TimmEncoder(encoder), classifier_head(network.encoder.dim, CLASSES)).train()
@@ -96,7 +103,7 @@ def small_student(config: Any, encoder: Encoder) -> Student:
 
 def lesson(student: Student, views: list[Tensor], own: slice = slice(None), seed: int = 0) -> Lesson:
     """What a student learns from: what the teacher says of global views of BATCH images, and labels, of this process's share."""
-    count = VIEWS[student.each()[0].config.multi_crop].count
+    count = views_for(student.each()[0].config).count
     rows = torch.arange(BATCH)[own]
     return Lesson(teacher(views[0].dtype)(views[:count]), views, count, rows, rows % CLASSES, seed, BATCH, own)
 
@@ -115,7 +122,7 @@ class Case:
 
     @property
     def views(self) -> Views:
-        found: Views = self.config.views if hasattr(self.config, "views") else VIEWS[self.config.multi_crop]
+        found: Views = self.config.views if hasattr(self.config, "views") else views_for(self.config)
         return found
 
     def make(self, seed: int = 0) -> Method:

@@ -167,12 +167,12 @@ def test_the_spread_of_embeddings_tells_a_collapse_to_a_point(name: str) -> None
 def test_a_batch_is_learned_by_heart_in_twenty_steps(case: Case) -> None:
     """A moving-average teacher stands still and is sure of itself here, so that the loss has a fixed target and can come near zero.
 
-    The keys of an untrained encoder hardly differ: MoCo's softmax must be cold to tell them apart in so few steps. Its queue, random at
-    first, is filled beforehand. SwAV has no teacher that could stand still: its codes are of this batch alone and sharp. DINOv3's prototypes,
+    The keys of an untrained encoder hardly differ: MoCo's and SEED's softmax must be cold to tell them apart in so few steps. MoCo's queue,
+    random at first, is filled beforehand. SwAV has no teacher that could stand still: its codes are of this batch alone and sharp. DINOv3's prototypes,
     whose length is free, begin short and take longer. There are no local crops, which hold next to nothing of an image of noise.
     """
     still = {"momentum": 1.0, "center_momentum": 1.0, **dict.fromkeys(("teacher_temperature", "teacher_temperature_start", "patch_teacher_temperature"), 1e-3)}
-    if case.config.kind.startswith("moco"):
+    if case.config.kind.startswith("moco") or case.config.kind == "seed":
         still["temperature"] = 0.005
     config = case.config.model_copy(update={name: value for name, value in still.items() if name in type(case.config).model_fields})
     if hasattr(config, "views"):
