@@ -1,12 +1,11 @@
 """Distillation of features: what the teacher says of an image, or of a place in it, is what the student learns to say."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from schemas.distillers.spec import DistillerSpec, Tap, Weight
-
-LAYERS = "layers of both networks; the last feature maps where none are named"
+from schemas.spec import Unfit
 
 
 class Feature(DistillerSpec):
@@ -22,6 +21,12 @@ class Feature(DistillerSpec):
     pooled: Weight = Field(1.0, description="weight of the image's feature: CLS token or pooled")
     places: Weight = Field(0.0, description="weight of the patches' or places' features, resampled to the teacher's grid")
 
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if not self.pooled and not self.places:
+            raise Unfit("pooled and places are both 0: there is nothing to learn", "pooled", "places")
+        return self
+
 
 class FitNets(DistillerSpec):
     """Hints: a convolution of the student's feature map regresses the teacher's, in mean squared error."""
@@ -30,7 +35,7 @@ class FitNets(DistillerSpec):
     family = "features"
     year = 2015
     kind: Literal["fitnets"] = "fitnets"
-    layers: list[Tap] = Field([], description=LAYERS)
+    layers: list[Tap] = Field([], description="guided layers of the student, each beside the teacher's hint; what comes out of both where none are named")
 
 
 class AttentionTransfer(DistillerSpec):
@@ -40,7 +45,10 @@ class AttentionTransfer(DistillerSpec):
     family = "features"
     year = 2017
     kind: Literal["attention_transfer"] = "attention_transfer"
-    layers: list[Tap] = Field([], description=LAYERS)
+    layers: Annotated[list[Tap], Field(min_length=1)] = Field(
+        [Tap(student="last", teacher="last")],
+        description="layers of both networks; last: a ViT's last block or a ConvNet's last stage, before any norm behind it",
+    )
     beta: Weight = Field(1000.0, description="weight of the mean squared difference of the maps")
 
 

@@ -16,8 +16,8 @@ class Tap(Spec):
     """A layer of the student beside a layer of the teacher, each by the path of its module in timm's model; a bare path names both."""
 
     bare = "student"
-    student: str = Field(description="such as layer3, stages.2 or blocks.3")
-    teacher: str = Field(description="such as layer3 or blocks.11")
+    student: str = Field(description="such as layer3, stages.2 or blocks.3; last is the last one that timm lists")
+    teacher: str = Field(description="such as layer3, blocks.11 or last")
 
     @model_validator(mode="before")
     @classmethod

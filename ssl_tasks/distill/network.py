@@ -1,16 +1,17 @@
 """Network: a teacher or a student as a distillation sees it, and what it says of a batch."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import UserError, did_you_mean
+from ssl_tasks.nn import taps as taps_of
 from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.maps import as_map, grid_of
+
+PLACES = ""
+"""Stands for the places that come out of an encoder."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Seen:
     logits: Tensor | None = None
     local: Tensor | None = None
 
+    def map(self, layer: str = PLACES) -> Tensor:
+        """The feature map (n, C, H, W) of a layer that is looked at, or of the places."""
+        if layer != PLACES:
+            return self.taps[layer]
+        assert self.places is not None
+        return as_map(self.places)
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -43,13 +51,17 @@ class Shapes:
     classes: int
     image_size: int
 
+    def map(self, layer: str = PLACES) -> tuple[int, int, int]:
+        """Channels, rows and columns of a layer that is looked at, or of the places."""
+        return (self.width, *self.grid) if layer == PLACES else self.taps[layer]
+
 
 class Network(nn.Module):
     """An encoder, a classifier over it where there is one, and inner layers that are looked at.
 
     Attributes:
         classifier: None for an encoder alone.
-        taps: paths of modules of timm's model whose outputs are wanted.
+        taps: layers whose maps are wanted; see `ssl_tasks.nn.taps`.
     """
 
     def __init__(self, encoder: TimmEncoder, classifier: nn.Module | None = None, taps: Iterable[str] = (), places: bool = False) -> None:
@@ -57,11 +69,7 @@ class Network(nn.Module):
         super().__init__()
         self.encoder, self.classifier = encoder, classifier
         self.taps, self.places = tuple(dict.fromkeys(taps)), places
-        known = [name for name, _ in encoder.backbone.named_modules() if name]
-        for path in self.taps:
-            if path not in known:
-                near = did_you_mean(path, known) or f"there may be: {', '.join(known[:12])}"
-                raise UserError(f"'{encoder.config.name}' has no layer '{path}'; {near}")
+        taps_of.check(encoder, self.taps)
         if self.taps:
             encoder.run_whole_blocks()
 
@@ -70,14 +78,18 @@ class Network(nn.Module):
 
         Args:
             mask: (V x B, N), true where a patch of the global views is replaced by `mask_token` (width,).
+
+        Raises:
+            UserError: where a layer that is looked at gives no feature map.
         """
-        joined, maps = torch.cat(list(views)), dict[str, Tensor]()
-        with self._tapped(maps):
+        joined = torch.cat(list(views))
+        with taps_of.looked_at(self.encoder, self.taps) as outputs:
             if self.places or mask is not None:
                 features = self.encoder.tokens(joined, mask, mask_token)
                 pooled, places = features.pooled, features.patches
             else:
                 pooled, places = self.encoder(joined), None
+        maps = taps_of.maps(self.encoder, outputs, joined)
         logits = None if self.classifier is None else self.classifier(pooled)
         return Seen(pooled, places, maps, logits, self.encoder(torch.cat(list(local))) if local else None)
 
@@ -88,33 +100,18 @@ class Network(nn.Module):
         device = next(self.parameters()).device
         seen = self.eval()([torch.zeros(2, config.channels, config.image_size, config.image_size, device=device)])
         self.train(training)
-        count = 0 if seen.places is None else seen.places.shape[1]
-        side = round(count**0.5)
-        grid = (side, side) if side * side == count else (1, count)
+        grid = (0, 0) if seen.places is None else grid_of(seen.places.shape[1])
         taps = {path: (int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for path, m in seen.taps.items()}
         width = self.encoder.width if seen.places is None else int(seen.places.shape[2])
         return Shapes(self.encoder.dim, width, grid, taps, 0 if seen.logits is None else int(seen.logits.shape[1]), config.image_size)
 
-    @contextmanager
-    def _tapped(self, maps: dict[str, Tensor]) -> Iterator[None]:
-        """While it is open, outputs of the modules that are looked at go into `maps`, as maps (n, C, H, W)."""
-
-        def see(path: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            maps[path] = self._as_map(output)
-
-        hooks = [self.encoder.backbone.get_submodule(path).register_forward_hook(partial(see, path)) for path in self.taps]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _as_map(self, output: Tensor) -> Tensor:
-        """A layer's output as (n, C, H, W): tokens lose their prefix and take their places in the grid."""
-        if output.ndim == 4:
-            channels_last = getattr(self.encoder.backbone, "output_fmt", "NCHW") == "NHWC"
-            return output.permute(0, 3, 1, 2) if channels_last else output
-        tokens = output[:, self.encoder.prefix_tokens :] if output.ndim == 3 else output[:, None]
-        side = round(tokens.shape[1] ** 0.5)
-        rows = side if side * side == tokens.shape[1] else 1
-        return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], rows, -1)
+    def hold_still_but(self, layers: Iterable[str]) -> None:
+        """Train nothing that the maps of these layers do not depend on, such as what lies behind the last of them: it would get no gradient."""
+        config, training = self.encoder.config, self.training
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        with torch.enable_grad():
+            seen = self.eval()([torch.zeros(1, config.channels, config.image_size, config.image_size, device=parameters[0].device)])
+            reached = torch.autograd.grad([seen.map(layer).sum() for layer in layers], parameters, allow_unused=True)
+        self.train(training)
+        for parameter, gradient in zip(parameters, reached, strict=True):
+            parameter.requires_grad_(gradient is not None)

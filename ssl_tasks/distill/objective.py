@@ -101,9 +101,14 @@ class Objective(nn.Module, ABC):
         self.config: DistillerSpec = config
 
     @classmethod
-    def wants_places(cls, config: Any) -> bool:
+    def wants_places(cls, _config: Any) -> bool:
         """Whether `Seen.places` is wanted under a config of the method, of student and teacher."""
         return cls.places
+
+    @classmethod
+    def wants_pooled(cls, _config: Any) -> bool:
+        """Whether the student's pooled features, or the logits made of them, get a gradient under a config of the method."""
+        return True
 
     @abstractmethod
     def forward(self, student: Seen, lesson: Lesson, progress: float) -> Terms:

@@ -10,7 +10,7 @@ from schemas.students import Student as StudentConfig
 from schemas.views import Views
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import augment, resized
-from ssl_tasks.distill.network import Network
+from ssl_tasks.distill.network import PLACES, Network
 from ssl_tasks.distill.objective import Lesson, Objective
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.nn.ema import Teacher
@@ -32,6 +32,9 @@ class Student(Method):
         super().__init__()
         self.config, self._views = config, views
         self.network, self.objectives = network, nn.ModuleList(objectives)
+        if not any(objective.wants_pooled(objective.config) for objective in objectives):
+            layers = [tap.student for objective in objectives for tap in objective.config.taps]
+            network.hold_still_but([*layers, *[PLACES] * network.places])
         self.average = Teacher(network) if config.ema else None
         masks = any(objective.config.masks_patches for objective in objectives)
         self.mask_token = nn.Parameter(torch.zeros(network.encoder.width)) if masks else None

@@ -72,7 +72,7 @@ def teacher(dtype: torch.dtype) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = TimmEncoder(TEACHER)
-        network = Network(encoder, classifier_head(encoder.dim, CLASSES), ["blocks.0"], places=True)
+        network = Network(encoder, classifier_head(encoder.dim, CLASSES), ["blocks.0", "last"], places=True)
     return network.requires_grad_(False).eval().to(dtype)
 
 
