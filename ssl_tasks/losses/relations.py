@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ssl_tasks.losses.precision import full_precision
 
-NUMBERS = 2**24
-"""Of the rays from some images to all others, how many numbers are held at a time: 64 MiB in float32."""
+NUMBERS = 2**22
+"""Of the rays from some images to all others, how many numbers are held at a time: 16 MiB in float32."""
 
 
 @full_precision
