@@ -44,4 +44,39 @@ class Rank(Spec):
     samples: PositiveInt = Field(25_600, description="features looked at, of the train split")
 
 
-Protocol = Annotated[KNN | FewShot | Linear | Rank, *Kinded]
+class Accuracy(Spec):
+    """Share of the test images whose class a classifier's own head names; one of a class that it does not know counts as wrong."""
+
+    version: ClassVar[str] = "accuracy@1"
+    kind: Literal["accuracy"] = "accuracy"
+
+
+class Fidelity(Spec):
+    """How much a student classifier says what its teacher says: the share of test images that both give one class, and the mean KL(teacher || student)."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2106.05945"
+    version: ClassVar[str] = "fidelity@1"
+    kind: Literal["fidelity"] = "fidelity"
+
+
+class Calibration(Spec):
+    """How far a classifier's confidence is from its accuracy: ECE and NLL, before and after a temperature that is fitted to held-out images."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1706.04599"
+    version: ClassVar[str] = "calibration@1"
+    kind: Literal["calibration"] = "calibration"
+    bins: PositiveInt = Field(15, description="of equal width, in which confidence and accuracy are compared")
+
+
+class Cost(Spec):
+    """What a model takes to run: parameters, FLOPs of an image, size of its weights, and latency and throughput as measured on the machine at hand."""
+
+    version: ClassVar[str] = "cost@1"
+    kind: Literal["cost"] = "cost"
+    batch: PositiveInt = Field(64, description="images at once, for the throughput; latency is that of one image")
+    repeats: PositiveInt = Field(30, description="timed passes, of which the median counts; fewer where they take more than ten seconds")
+
+
+Protocol = Annotated[KNN | FewShot | Linear | Rank | Accuracy | Fidelity | Calibration | Cost, *Kinded]
+OF_CLASSIFIERS = (Accuracy, Fidelity, Calibration)
+"""Protocols that judge a classifier's head, not the features of any encoder."""

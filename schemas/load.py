@@ -1,6 +1,6 @@
 """From a YAML file to a Pipeline, or to all of its faults at once.
 
-In this order: `extends`, `--set`, `${...}`, `matrix`, the pipeline's seed, references in lists; then the models validate.
+In this order: `extends`, `--set`, `${...}`, `matrix`, the pipeline's seed, references in lists, `distilled`; then the models validate.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import references
+from schemas.distilled import judged
 from schemas.errors import InvalidPipeline, Problem, did_you_mean
 from schemas.explain import at, explain
 from schemas.interpolate import interpolate
@@ -174,7 +175,8 @@ def _validated(root: Node) -> tuple[Pipeline | None, Node, list[Problem]]:
     stages = root.value.get("stages")
     valid: dict[str, StageBase] = {}
     if stages is not None and isinstance(stages.value, dict):
-        stages = spread(stages, _valid(stages))
+        valid = _valid(stages)
+        stages = judged(spread(stages, valid), valid)
         root, valid = _with_stages(root, stages), _valid(stages)
     try:
         return Pipeline.model_validate(plain(root)), root, []

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from schemas.artifacts import ArtifactType, Takes
 from schemas.errors import did_you_mean
 from schemas.spec import Spec
-from schemas.stages import KINDS, Evaluate, Pretrain, StageBase
+from schemas.stages import KINDS, Distill, Evaluate, Pretrain, StageBase
 
 Loc = tuple[str | int, ...]
 
@@ -83,7 +83,7 @@ def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Itera
             if message := wrong(reference, name, stages, kinds):
                 yield ("stages", name, *reference.loc), message
         if isinstance(stage, Evaluate):
-            yield from ((("stages", name, *loc), message) for loc, message in _unjudged(stage))
+            yield from ((("stages", name, *loc), message) for loc, message in _unjudged(stage, stages))
         if isinstance(stage, Pretrain) and stage.continues and (earlier := stages.get(split(stage.continues)[0])):
             yield from ((("stages", name, *loc), message) for loc, message in _not_continued(stage, stage.continues, earlier))
     yield from ((("stages", cycle[0]), f"stages wait on each other: {' -> '.join((*cycle, cycle[0]))}") for cycle in cycles(stages))
@@ -111,7 +111,11 @@ def wrong(reference: Reference, name: str, stages: Mapping[str, StageBase], kind
     return ""
 
 
-def _unjudged(stage: Evaluate) -> Iterator[tuple[Loc, str]]:
+def _unjudged(stage: Evaluate, stages: Mapping[str, StageBase]) -> Iterator[tuple[Loc, str]]:
+    for i, text in enumerate(stage.distilled):
+        maker = stages.get(split(text)[0])
+        if maker and maker.makes == "Checkpoint" and not isinstance(maker, Distill):
+            yield ("distilled", i), f"'{split(text)[0]}' is no distill stage: name it in `models`"
     for i, comparison in enumerate(stage.compare):
         for reference in references(comparison, ("compare", i)):
             if reference.text not in stage.models:

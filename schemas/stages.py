@@ -186,11 +186,11 @@ class Whiten(StageBase):
 
 
 class Comparison(Spec):
-    """A distilled student beside its teacher and beside the same network trained alone."""
+    """A distilled student beside its teacher, beside the same network trained alone, or beside both."""
 
     student: CheckpointRef
-    teacher: CheckpointRef
-    alone: CheckpointRef
+    teacher: CheckpointRef | None = None
+    alone: CheckpointRef | None = None
 
 
 class Evaluate(StageBase):
@@ -199,7 +199,10 @@ class Evaluate(StageBase):
     makes: ClassVar[ArtifactType] = "Report"
     kind: Literal["evaluate"] = "evaluate"
     dataset: DatasetRef
-    models: Annotated[list[CheckpointRef], Field(min_length=1, description="the encoders that are judged")]
+    models: list[CheckpointRef] = Field([], description="the encoders and classifiers that are judged")
+    distilled: list[Annotated[str, Takes("Checkpoint")]] = Field(
+        [], description="distill stages, or students of them: each is judged beside its teacher and its baseline, as if `models` and `compare` said so"
+    )
     protocols: Annotated[list[Protocol], Field(min_length=1, description="how they are judged")]
     baselines: list[Literal["pixels", "random"]] = Field(["pixels", "random"], description="raw pixels; each encoder at random initialisation")
     compare: list[Comparison] = Field([], description="which rows the two deltas of a distilled student are taken from")
@@ -207,7 +210,9 @@ class Evaluate(StageBase):
 
     @model_validator(mode="after")
     def _none_twice(self) -> Self:
-        for field, named in (("models", self.models), ("baselines", self.baselines)):
+        if not self.models and not self.distilled:
+            raise Unfit("names no model: list encoders in `models`, or distill stages in `distilled`", "models", "distilled")
+        for field, named in (("models", self.models), ("distilled", self.distilled), ("baselines", self.baselines)):
             for i, name in enumerate(named):
                 if name in named[:i]:
                     raise Unfit(f"'{name}' stands twice", f"{field}.{i}")

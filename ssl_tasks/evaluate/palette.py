@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from schemas.stages import Comparison
 from ssl_tasks.evaluate.results import Role
+from ssl_tasks.evaluate.students import group
 from ssl_tasks.report.theme import Theme
 
 WIDTH = 4.7
@@ -33,21 +34,18 @@ class Style:
 
 
 def styles(roles: Mapping[str, Role], comparisons: Sequence[Comparison]) -> dict[str, Style]:
-    """A style for each model: a hue each, but a student and the same network alone share theirs; baselines are grey."""
-    chosen: dict[str, Style] = {}
-    alone = {c.student: c.alone for c in comparisons}
-    hue = 1
-    for name, role in roles.items():
+    """A style for each model: a hue each, but all seeds of a student and the same network alone share theirs; baselines are grey."""
+    of = {group(c.alone): group(c.student) for c in comparisons if c.alone}
+    hues: dict[str, int] = {}
+    first = next((group(name) for name, role in roles.items() if role == "teacher"), "")
+
+    def style(name: str, role: Role) -> Style:
         if role in ("pixels", "random"):
-            chosen[name] = Style(-1, role == "random")
-        elif role == "teacher" and not any(s.hue == 0 for s in chosen.values()):
-            chosen[name] = Style(0, False)
-        elif name not in chosen:
-            chosen[name] = Style(hue, role == "alone")
-            if name in alone:
-                chosen[alone[name]] = Style(hue, True)
-            hue += 1
-    return {name: chosen[name] for name in roles}
+            return Style(-1, role == "random")
+        called = of.get(group(name), group(name))
+        return Style(0 if called == first else hues.setdefault(called, len(hues) + 1), role == "alone")
+
+    return {name: style(name, role) for name, role in roles.items()}
 
 
 def dress(axes: Axes, title: str, theme: Theme) -> None:

@@ -1,5 +1,6 @@
 """The figures of one report: which there are, what they show, and what their captions say."""
 
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,12 @@ from schemas.errors import UserError
 from ssl_tasks.data import manifest
 from ssl_tasks.data.store import side_for, squares
 from ssl_tasks.evaluate import figures, pictures, showcase
+from ssl_tasks.evaluate.intervals import over_images, over_seeds
+from ssl_tasks.evaluate.pareto import Point, pareto
+from ssl_tasks.evaluate.results import Metric, Row
 from ssl_tasks.evaluate.showcase import Showcase
 from ssl_tasks.evaluate.story import Story
+from ssl_tasks.evaluate.students import costs, group
 from ssl_tasks.report.theme import Theme
 
 MAPS = 4
@@ -36,6 +41,7 @@ class Plate:
 def plates(story: Story, show: Showcase) -> Iterator[Plate]:
     """Every figure that the evaluation has the data for."""
     yield from _dots(story)
+    yield from _pareto(story)
     yield from _curves(story)
     yield from _map(story, show)
     yield from _grid(story, show)
@@ -51,6 +57,43 @@ def _dots(story: Story) -> Iterator[Plate]:
         styles = {story.short[name]: style for name, style in story.styles.items()}
         rows = [(story.short[row.model], row) for row in story.rows]
         yield Plate("models", "results", "Models by protocol", caption, lambda theme: figures.dots(rows, story.titles, styles, theme))
+
+
+PRICES: dict[Metric, str] = {"parameters": "parameters", "flops": "FLOPs", "latency_cpu": "ms an image, CPU", "latency_cuda": "ms an image, GPU"}
+"""Titles of the panels that a price has; of two latencies the GPU's is drawn."""
+
+
+def _pareto(story: Story) -> Iterator[Plate]:
+    scored = [measure for measure in story.titles if story.metrics[measure] == "accuracy"]
+    of = next((m for kind in ("accuracy", "knn") for m in scored if m.split("_k")[0] == kind), scored[0] if scored else "")
+    points = _points(story, of)
+    if not story.students or len(points) < 2:
+        return
+    styles = {group(name): style for name, style in story.styles.items()}
+    caption = (
+        f"Percent of test images that are right ({story.titles[of]}) against what a model takes, on logarithmic scales. The line is the front: "
+        "no model here reaches more for as little. What lies off it is pale; a vertical line is the 95 % interval. Hollow: trained alone."
+    )
+    yield Plate("pareto", "results", "What it reaches for what it takes", caption, lambda theme: pareto(points, story.titles[of], styles, theme))
+
+
+def _points(story: Story, of: str) -> list[Point]:
+    """A point for each model that has all that others have; its seeds are one."""
+    members: dict[str, list[Row]] = {}
+    for row in story.rows:
+        if row.measure == of and row.model in story.models:
+            members.setdefault(group(row.model), []).append(row)
+    points = []
+    for name, rows in members.items():
+        ends = over_seeds([row.value for row in rows]) or over_images(rows[0].value, rows[0].n)
+        cost = costs(story.rows, {row.model for row in rows})
+        priced: dict[Metric, float] = {"parameters": rows[0].parameters, **{metric: cost[metric] for metric in PRICES if metric in cost}}
+        if "latency_cuda" in priced:
+            del priced["latency_cpu"]
+        value = 100 * statistics.fmean(row.value for row in rows)
+        points.append(Point(name, value, 100 * ends.low, 100 * ends.high, {PRICES[metric]: price for metric, price in priced.items()}))
+    most = max((len(point.prices) for point in points), default=0)
+    return [point for point in points if len(point.prices) == most]
 
 
 def _curves(story: Story) -> Iterator[Plate]:

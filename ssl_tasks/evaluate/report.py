@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_tasks.evaluate import leaks, lineage, words
+from ssl_tasks.evaluate import leaks, lineage, results, tables, words
 from ssl_tasks.evaluate.palette import png
 from ssl_tasks.evaluate.plates import Plate, plates
-from ssl_tasks.evaluate.results import Role, Row
+from ssl_tasks.evaluate.results import BETTER, Role, Row
 from ssl_tasks.evaluate.showcase import Showcase
 from ssl_tasks.evaluate.story import Story
 from ssl_tasks.report import template
@@ -55,17 +55,20 @@ def page(story: Story, images: Sequence[Image]) -> str:
     return template(Path(__file__).parent).render(
         story=story,
         job=story.job,
-        lead=words.lead(story.rows, story.deltas, story.titles),
-        caveat=words.caveat(story.stage.seed, split["queries"], labelled),
+        lead=words.lead(story.rows, story.students, story.titles),
+        caveat=words.caveat(story.stage.seed, split["queries"], labelled, max([1, *(entry["seeds"] for entry in story.students)])),
         leaking=[*leaks.warnings(story.leaks), *leaks.label_warnings(story.stage.dataset, story.results["label_leaks"])],
         remarks=leaks.remarks(story.leaks),
         cards=_cards(story) if labelled else [],
         facts=_facts(story),
         columns=story.titles,
         groups=_groups(story),
-        deltas=_deltas(story),
+        students=tables.students(story),
+        intervals=tables.intervals(story),
+        costs=tables.costs(story),
+        skipped=results.skips(story.results["skipped"]),
         sections={name: [i for i in images if i.plate.section == name] for name in ("results", "looks", "curation")},
-        protocols=[(story.titles[n], p, words.meaning(p)) for n, p in zip(story.titles, story.stage.protocols, strict=True)],
+        protocols=[(words.title(n, p), p, words.meaning(p)) for n, p in zip(results.names(story.stage.protocols), story.stage.protocols, strict=True)],
         commit=story.job.environment.get("git_commit", "").removesuffix("-dirty"),
         environment=dict(sorted(story.job.environment.items())),
         loadable=[(name, m) for name, m in story.models.items() if story.roles[name] == "student"] or list(story.models.items())[:1],
@@ -80,18 +83,21 @@ def _facts(story: Story) -> dict[str, str]:
 
 def _groups(story: Story) -> list[tuple[str, list[dict[str, Any]]]]:
     """The result table: groups of models, each model with a cell a protocol; the best of a column is marked where more is better."""
-    found = {(row.model, row.protocol): row for row in story.rows}
-    best = {p: max(row.value for row in story.rows if row.protocol == p) for p in story.titles}
+    found = {(row.model, row.measure): row for row in story.rows}
+    better = {m: BETTER.get(story.metrics[m], 0) for m in story.titles}
+    best = {m: max(row.value * better[m] for row in story.rows if row.measure == m) for m in story.titles}
     groups: dict[str, list[dict[str, Any]]] = {}
     for title in GROUPS.values():
         groups.setdefault(title, [])
     for name, role in story.roles.items():
         cells = []
-        for protocol in story.titles:
-            row = found[name, protocol]
-            marked = row.metric == "accuracy" and row.value == best[protocol]
-            cells.append({"value": words.amount(row), "spread": words.spread(row), "best": marked, "of": _of(row)})
-        any_row = found[name, next(iter(story.titles))]
+        for measure in story.titles:
+            if row := found.get((name, measure)):
+                marked = better[measure] != 0 and row.value * better[measure] == best[measure]
+                cells.append({"value": words.amount(row), "spread": words.spread(row), "best": marked, "of": _of(row)})
+            else:
+                cells.append({"value": "", "spread": "", "best": False, "of": ""})
+        any_row = next((row for row in story.rows if row.model == name), None)
         budget = story.results["budget"].get(name, {})
         groups[GROUPS[role]].append(
             {
@@ -99,7 +105,7 @@ def _groups(story: Story) -> list[tuple[str, list[dict[str, Any]]]]:
                 "what": _what(story, name, role, any_row),
                 "style": story.styles[name],
                 "cells": cells,
-                "parameters": words.big(any_row.parameters) if any_row.parameters else "",
+                "parameters": words.big(any_row.parameters) if any_row and any_row.parameters else "",
                 "images_seen": words.big(budget["images_seen"]) if "images_seen" in budget else "",
                 "epochs": f"{budget['epochs']:g}" if "epochs" in budget else "",
                 "seconds": words.duration(budget["seconds"]) if "seconds" in budget else "",
@@ -112,55 +118,46 @@ def _of(row: Row) -> str:
     return f"of {row.dim}" if row.metric == "effective_rank" else ""
 
 
-def _what(story: Story, name: str, role: Role, row: Row) -> str:
-    if role == "pixels":
+def _what(story: Story, name: str, role: Role, row: Row | None) -> str:
+    if role == "pixels" and row:
         return f"{row.dim:,} values in [0, 1]"
-    return f"{lineage.encoder(story.models[name].encoder.model_dump())}, {row.dim}-d" if name in story.models else ""
-
-
-def _deltas(story: Story) -> list[dict[str, Any]]:
-    """The table of deltas: a row a comparison and opponent, a cell a protocol."""
-    found = {(row.model, row.protocol): row for row in story.rows}
-    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for entry in story.deltas:
-        for other in ("alone", "teacher"):
-            value, spread = entry[f"distilled_minus_{other}"], entry[f"distilled_minus_{other}_spread"]
-            judged = [found[entry[who], entry["protocol"]] for who in ("student", other)]
-            scale, tone = 1, ""
-            if entry["metric"] == "accuracy":
-                noise = words.sampling_error(*judged) if spread is None else spread
-                scale, tone = 100, "" if abs(value) <= noise else "up" if value > 0 else "down"
-            cell = {"value": words.signed(value * scale), "spread": f"{spread * scale:.1f}" if spread is not None else "", "tone": tone}
-            rows.setdefault((entry["student"], other, entry[other]), []).append(cell)
-    return [
-        {"student": student, "style": story.styles[student], "delta": f"distilled_minus_{who}", "other": other, "cells": cells}
-        for (student, who, other), cells in rows.items()
-    ]
+    if name not in story.models:
+        return ""
+    model = story.models[name]
+    classes = f", {len(model.classes)} classes" if model.classes else ""
+    return f"{lineage.encoder(model.encoder.model_dump())}, {model.dim}-d{classes}"
 
 
 def _cards(story: Story) -> list[dict[str, Any]]:
     """A card a distilled student: its size, and where it stands between the same network alone and its teacher."""
-    found = {(row.model, row.protocol): row for row in story.rows}
-    scored = [p for p in story.titles if any(row.protocol == p and row.metric == "accuracy" for row in story.rows)]
+    found = {(row.model, row.measure): row for row in story.rows}
     cards = []
-    for comparison in story.stage.compare if scored else ():
-        trio = [comparison.alone, comparison.teacher, comparison.student]
-        values = [found[name, p].value * 100 for name in trio for p in scored]
-        low, high = max(0, math.floor(min(values) - 1)), 100
-        own, teacher = (found[name, scored[0]].parameters for name in (comparison.student, comparison.teacher))
+    for entry in story.students:
+        scored = [m for m in entry["measures"] if m in story.titles and story.metrics[m] == "accuracy"]
+        if not scored:
+            continue
+        parts = [part for part in ("student_alone", "teacher", "distilled") if part in entry["measures"][scored[0]]]
+        means = {(m, part): entry["measures"][m][part]["mean"] for m in scored for part in parts if part in entry["measures"][m]}
+        low, high = max(0, math.floor(100 * min(means.values()) - 1)), 100
+        first = {part: entry["models"][part][0] for part in parts}
         lines = []
-        for protocol in scored:
-            here = [found[name, protocol] for name in trio]
+        for measure in scored:
             marks = [
-                {"name": r.model, "value": words.amount(r), "at": f"{(r.value * 100 - low) / (high - low) * 100:.1f}", "style": story.styles[r.model]}
-                for r in here
-            ]
-            lines.append({"title": story.titles[protocol], "marks": marks, "value": words.amount(here[-1])})
+                {
+                    "name": first[part], "value": words.number(means[measure, part], "accuracy"), "style": story.styles[first[part]],
+                    "at": f"{(means[measure, part] * 100 - low) / (high - low) * 100:.1f}",
+                }
+                for part in parts if (measure, part) in means
+            ]  # fmt: skip
+            lines.append({"title": story.titles[measure], "marks": marks, "value": marks[-1]["value"]})
+        own, teacher = (found[first[part], scored[0]].parameters if part in first else 0 for part in ("distilled", "teacher"))
+        legend = [*(["empty: alone"] if "student_alone" in first else []), *([f"blue: {first['teacher']}"] if teacher else [])]
+        of_teacher = f", {own / teacher:.{int(own < teacher / 100)}%} of {first['teacher']}" if teacher else ""
         cards.append(
             {
-                "name": comparison.student, "style": story.styles[comparison.student], "lines": lines, "low": low, "high": high,
-                "share": f"{min(own / teacher, 1) * 100:.1f}", "legend": f"empty: alone; blue: {comparison.teacher}",
-                "size": f"{words.big(own)} parameters, {own / teacher:.{int(own < teacher / 100)}%} of {comparison.teacher}",
+                "name": entry["name"], "style": story.styles[first["distilled"]], "lines": lines, "low": low, "high": high,
+                "share": f"{min(own / teacher, 1) * 100:.1f}" if teacher else "100", "legend": "; ".join(legend),
+                "size": f"{words.big(own)} parameters{of_teacher}" + (f", {entry['seeds']} seeds" if entry["seeds"] > 1 else ""),
             }
         )  # fmt: skip
     return cards

@@ -3,14 +3,21 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from schemas.artifacts import Artifact
 from schemas.evaluations import Protocol
 from schemas.stages import Comparison, Evaluate
 
 Role = Literal["teacher", "student", "alone", "pretrained", "pixels", "random"]
-Metric = Literal["accuracy", "effective_rank"]
+Quality = Literal["accuracy", "effective_rank", "agreement", "kl", "ece", "ece_scaled", "nll", "nll_scaled", "temperature"]
+Expense = Literal["parameters", "flops", "megabytes", "latency_cpu", "throughput_cpu", "latency_cuda", "throughput_cuda"]
+Metric = Quality | Expense
+
+BETTER: dict[Metric, int] = {"accuracy": 1, "agreement": 1, "kl": -1, "ece": -1, "ece_scaled": -1, "nll": -1, "nll_scaled": -1}
+"""1 where more is better, -1 where less is; a metric that is not here says nothing of better and worse."""
+SHARES: tuple[Metric, ...] = ("accuracy", "agreement")
+"""Shares of the images that were looked at."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +27,9 @@ class Row:
     Attributes:
         protocol: its name in this evaluation; `version` is the id that makes numbers comparable.
         values: one number a draw, in the order of the draws, which is the same for all models.
+        measure: what tells the row from the model's others: the protocol, and the metric where the protocol gives several.
         spread: sample standard deviation over draws; None where there is one number.
-        n: images that are scored: queries, or features looked at.
+        n: images that are scored: queries, or features looked at; of a time the passes.
         parameters: of the encoder; 0 for raw pixels.
         dim: length of the feature vector.
         split: id of the split, see `ssl_tasks.evaluate.split`.
@@ -37,10 +45,12 @@ class Row:
     parameters: int
     dim: int
     split: str
+    measure: str = field(init=False)
     value: float = field(init=False)
     spread: float | None = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "measure", self.protocol if self.metric in ("accuracy", "effective_rank") else f"{self.protocol}/{self.metric}")
         object.__setattr__(self, "value", statistics.fmean(self.values))
         object.__setattr__(self, "spread", statistics.stdev(self.values) if len(self.values) > 1 else None)
 
@@ -55,18 +65,37 @@ def roles(stage: Evaluate, artifacts: Mapping[str, Artifact]) -> dict[str, Role]
     Args:
         artifacts: of each reference.
     """
-    taught = [a for a in artifacts.values() if a.kind == "distill"]
-    teachers = {a.parents[a.config["teacher"]] for a in taught} | {artifacts[c.teacher].key for c in stage.compare}
-    alone = {c.alone for c in stage.compare}
+    taught = teachers(stage, artifacts)
+    teaching = {artifacts[name].key for name in taught.values()} | {a.parents[a.config["teacher"]] for a in artifacts.values() if _is_taught(a)}
+    alone, students = ({getattr(c, field) for c in stage.compare} for field in ("alone", "student"))
 
     def role(name: str) -> Role:
-        if artifacts[name].kind == "distill":
+        artifact = artifacts[name]
+        if name in alone or (artifact.kind == "distill" and artifact.config["baseline"]):
+            return "alone"
+        if artifact.kind == "distill" or name in students:
             return "student"
-        if artifacts[name].key in teachers:
-            return "teacher"
-        return "alone" if name in alone else "pretrained"
+        return "teacher" if artifact.key in teaching else "pretrained"
 
     return {name: role(name) for name in artifacts}
+
+
+def teachers(stage: Evaluate, artifacts: Mapping[str, Artifact]) -> dict[str, str]:
+    """Of each model that has a teacher among the models its name: the one that it is compared with, as is its baseline, or that it was made from."""
+    by_key = {artifact.key: name for name, artifact in artifacts.items()}
+    found: dict[str, str] = {}
+    for comparison in stage.compare:
+        for pupil in (comparison.student, comparison.alone):
+            if pupil and comparison.teacher:
+                found.setdefault(pupil, comparison.teacher)
+    for name, artifact in artifacts.items():
+        if _is_taught(artifact) and (key := artifact.parents[artifact.config["teacher"]]) in by_key:
+            found.setdefault(name, by_key[key])
+    return found
+
+
+def _is_taught(artifact: Artifact) -> bool:
+    return artifact.kind == "distill" and artifact.config["teacher"] is not None
 
 
 def names(protocols: Sequence[Protocol]) -> list[str]:
@@ -81,29 +110,40 @@ def names(protocols: Sequence[Protocol]) -> list[str]:
 
 
 def deltas(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """What distillation changed, one entry a comparison and protocol.
+    """What distillation changed, one entry a comparison and measure of quality; without what one of its models does not have.
 
     `spread` of a delta is the standard deviation of the differences draw by draw: all models see the same draws.
     """
-    found = {(row.model, row.protocol): row for row in rows}
+    found = {(row.model, row.measure): row for row in rows}
     entries = []
     for comparison in comparisons:
-        for row in (r for r in rows if r.model == comparison.student):
-            entry: dict[str, Any] = {**comparison.model_dump(), "protocol": row.protocol, "version": row.version, "metric": row.metric}
+        for row in (r for r in rows if r.model == comparison.student and r.metric in get_args(Quality)):
+            named = {"protocol": row.protocol, "measure": row.measure, "version": row.version, "metric": row.metric}
+            entry: dict[str, Any] = {**comparison.model_dump(), **named}
             for other in ("alone", "teacher"):
-                against = found[entry[other], row.protocol]
-                differences = [a - b for a, b in zip(row.values, against.values, strict=True)]
-                entry[f"distilled_minus_{other}"] = statistics.fmean(differences)
-                entry[f"distilled_minus_{other}_spread"] = statistics.stdev(differences) if len(differences) > 1 else None
+                if against := found.get((entry[other], row.measure)):
+                    differences = [a - b for a, b in zip(row.values, against.values, strict=True)]
+                    entry[f"distilled_minus_{other}"] = statistics.fmean(differences)
+                    entry[f"distilled_minus_{other}_spread"] = statistics.stdev(differences) if len(differences) > 1 else None
             entries.append(entry)
     return entries
 
 
 def flat(rows: Sequence[Row], entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Metrics under one name each: `teacher/knn`, `students.small/few_shot/spread`, `students.small/knn/distilled_minus_alone`."""
-    metrics = {f"{row.model}/{row.protocol}": row.value for row in rows}
-    metrics |= {f"{row.model}/{row.protocol}/spread": row.spread for row in rows if row.spread is not None}
+    metrics = {f"{row.model}/{row.measure}": row.value for row in rows}
+    metrics |= {f"{row.model}/{row.measure}/spread": row.spread for row in rows if row.spread is not None}
     for entry in entries:
         for delta in ("distilled_minus_alone", "distilled_minus_teacher"):
-            metrics[f"{entry['student']}/{entry['protocol']}/{delta}"] = entry[delta]
+            if delta in entry:
+                metrics[f"{entry['student']}/{entry['measure']}/{delta}"] = entry[delta]
     return metrics
+
+
+def skips(skipped: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A line a protocol and reason, for models of which it says nothing."""
+    lines = []
+    for protocol, models in skipped.items():
+        for reason in dict.fromkeys(models.values()):
+            lines.append(f"{protocol} skips {', '.join(name for name, why in models.items() if why == reason)}: {reason}")
+    return lines

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import UserError
-from schemas.evaluations import Protocol
+from schemas.evaluations import KNN, Accuracy, Calibration, FewShot, Fidelity, Linear, Protocol
 from ssl_tasks.data.manifest import column
+from ssl_tasks.evaluate import linear
 from ssl_tasks.evaluate.knn import Ints
 
-BANK, QUERIES = "train", "test"
+BANK, QUERIES, HELD = "train", "test", "val"
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,12 @@ class Split:
     """Rows of `table` by the part that they play.
 
     Attributes:
-        table: the kept images of both splits, in the manifest's order.
+        table: the kept images of these splits, in the manifest's order.
         train: rows of the train split, labelled or not.
         bank: those of them with a label.
         queries: rows of the test split: those with a label where any has one.
+        held: labelled rows that a temperature is fitted to: of the val split where it is asked for and has any, else a tenth of each class of the bank.
+        held_out: whether those are of the val split, which nothing is trained on.
         labels: class of every row as an index of `classes`, -1 where it has none.
         id: sha256 of the ids and labels of bank (or train) and queries: equal for equal splits.
     """
@@ -35,6 +38,8 @@ class Split:
     labels: Ints
     classes: list[str]
     id: str
+    held: Ints
+    held_out: bool
 
     @property
     def labelled(self) -> bool:
@@ -42,25 +47,32 @@ class Split:
         return bool(self.classes) and len(self.bank) > 0 and len(self.queries) > 0
 
 
-def split(manifest: pa.Table) -> Split:
-    """The parts of a manifest."""
+def split(manifest: pa.Table, seed: int = 0, val: bool = False) -> Split:
+    """The parts of a manifest.
+
+    Args:
+        seed: of the choice of held rows.
+        val: whether images of the val split are wanted.
+    """
     parts = column(manifest, "split")
-    table = manifest.filter(pa.array(column(manifest, "kept") & np.isin(parts, [BANK, QUERIES])))
+    table = manifest.filter(pa.array(column(manifest, "kept") & np.isin(parts, [BANK, QUERIES, *([HELD] if val else [])])))
     named = table["label"].to_pylist()
     classes = sorted({name for name in named if name is not None}, key=natural)
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([-1 if name is None else index[name] for name in named], dtype=np.int64)
-    in_train = column(table, "split") == BANK
-    train, queries = np.flatnonzero(in_train), np.flatnonzero(~in_train)
-    bank = train[labels[train] >= 0]
-    if len(bank) and (labels[queries] >= 0).any():
+    train, queries, held = (np.flatnonzero(column(table, "split") == part) for part in (BANK, QUERIES, HELD))
+    bank, held = (rows[labels[rows] >= 0] for rows in (train, held))
+    held_out = len(held) > 0
+    if not held_out and len(bank):
+        held = bank[linear.split(labels[bank], seed)[0]]
+    if (labels[queries] >= 0).any():
         queries = queries[labels[queries] >= 0]
     ids = column(table, "id")
     digest = hashlib.sha256()
     for name, rows in (("bank", bank if len(bank) else train), ("queries", queries)):
         digest.update(f"{name}\n".encode())
         digest.update("".join(f"{ids[row]}\t{named[row] or ''}\n" for row in rows).encode())
-    return Split(table, train, bank, queries, labels, classes, digest.hexdigest())
+    return Split(table, train, bank, queries, labels, classes, digest.hexdigest(), held, held_out)
 
 
 def check(parts: Split, protocols: list[Protocol], name: str, dataset: str) -> None:
@@ -75,14 +87,17 @@ def check(parts: Split, protocols: list[Protocol], name: str, dataset: str) -> N
     """
     if not len(parts.train):
         raise UserError(f"stages.{name}.dataset: '{dataset}' keeps no image of the train split; loosen the steps of its curation")
-    needy = ", ".join(dict.fromkeys(p.kind for p in protocols if p.kind != "rank"))
+    needy = ", ".join(dict.fromkeys(p.kind for p in protocols if isinstance(p, KNN | FewShot | Linear | Calibration)))
     if needy and not len(parts.bank):
         raise UserError(f"stages.{name}.protocols: {needy} need labels, and '{dataset}' has none; set `labels: true` on its source, or ask only for `rank`")
-    if needy and not parts.labelled:
+    tested = needy or ", ".join(dict.fromkeys(p.kind for p in protocols if isinstance(p, Accuracy)))
+    if tested and not (len(parts.queries) and (parts.labels[parts.queries] >= 0).all()):
         raise UserError(
-            f"stages.{name}.protocols: {needy} need labelled images in a test split, and '{dataset}' has none; "
+            f"stages.{name}.protocols: {tested} need labelled images in a test split, and '{dataset}' has none; "
             "set `splits: true` or `holdout` on its source, or ask only for `rank`"
         )
+    if any(isinstance(p, Fidelity) for p in protocols) and not len(parts.queries):
+        raise UserError(f"stages.{name}.protocols: fidelity needs a test split, and '{dataset}' has none; set `splits: true` or `holdout` on its source")
 
 
 def natural(name: str) -> tuple[Any, ...]:

@@ -11,7 +11,10 @@ from ssl_tasks.evaluate import words
 from ssl_tasks.evaluate.leaks import Leak
 from ssl_tasks.evaluate.lineage import Link
 from ssl_tasks.evaluate.palette import Style, styles
-from ssl_tasks.evaluate.results import Role, Row, names
+from ssl_tasks.evaluate.results import Metric, Role, Row, names
+
+SHOWN: tuple[Metric, ...] = ("accuracy", "effective_rank", "agreement", "kl", "ece", "ece_scaled")
+"""What the tables show; the rest is in `results.json`."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Story:
     """An evaluation that is done.
 
     Attributes:
+        roles: of each model and baseline.
+        students: what each is worth, see `ssl_tasks.evaluate.students`.
         results: what `results.json` holds.
         models: the checkpoints, by reference.
         links: the chain of artifacts behind it.
@@ -27,26 +32,31 @@ class Story:
 
     job: Job
     stage: Evaluate
+    roles: dict[str, Role]
     rows: Sequence[Row]
-    deltas: Sequence[Mapping[str, Any]]
+    students: Sequence[Mapping[str, Any]]
     results: Mapping[str, Any]
     models: Mapping[str, Checkpoint]
     links: Sequence[Link]
     leaks: Mapping[str, Leak]
 
     @property
-    def roles(self) -> dict[str, Role]:
-        """Of each model and baseline, in the order of the rows."""
-        return {row.model: row.role for row in self.rows}
+    def titles(self) -> dict[str, str]:
+        """Of each measure of quality that the tables show, by its name, in the order of the protocols."""
+        protocols = names(self.stage.protocols)
+        of = {name: words.title(name, p) for name, p in zip(protocols, self.stage.protocols, strict=True)}
+        shown = [row for row in self.rows if row.metric in SHOWN]
+        shown.sort(key=lambda row: (protocols.index(row.protocol), SHOWN.index(row.metric)))
+        return {row.measure: words.column(of[row.protocol], row.metric) for row in shown}
 
     @property
-    def titles(self) -> dict[str, str]:
-        """Of each protocol, by its name."""
-        return {name: words.title(name, p) for name, p in zip(names(self.stage.protocols), self.stage.protocols, strict=True)}
+    def metrics(self) -> dict[str, Metric]:
+        """Of each measure what it is."""
+        return {row.measure: row.metric for row in self.rows}
 
     @property
     def styles(self) -> dict[str, Style]:
-        """Of each model and baseline, in the order of the rows."""
+        """Of each model and baseline, in their order."""
         return styles(self.roles, self.stage.compare)
 
     @property

@@ -1,30 +1,40 @@
 """How numbers and protocols are said to a reader."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.evaluations import KNN, FewShot, Linear, Protocol, Rank
-from ssl_tasks.evaluate.results import Row
+from schemas.evaluations import KNN, Accuracy, Calibration, Cost, FewShot, Fidelity, Linear, Protocol, Rank
+from ssl_tasks.evaluate.results import Metric, Row
 
 MINUS = "\N{MINUS SIGN}"
 
 
+_PERCENT: tuple[Metric, ...] = ("accuracy", "agreement", "ece", "ece_scaled")
+
+
+def scale(metric: Metric) -> float:
+    """What a value is multiplied by to be shown: shares and errors of a confidence are shown in percent."""
+    return 100.0 if metric in _PERCENT else 1.0
+
+
+def number(value: float, metric: Metric) -> str:
+    """A metric's value as it is shown: percent and a rank with one decimal, what counts in nats with two."""
+    return f"{value * scale(metric):.{1 if metric in _PERCENT or metric == 'effective_rank' else 2}f}"
+
+
 def amount(row: Row) -> str:
     """A row's value: an accuracy in percent, a rank as it is."""
-    return f"{row.value * 100:.1f}" if row.metric == "accuracy" else f"{row.value:.1f}"
+    return number(row.value, row.metric)
 
 
 def spread(row: Row) -> str:
     """A row's spread in the unit of its value; empty without one."""
-    if row.spread is None:
-        return ""
-    return f"{row.spread * (100 if row.metric == 'accuracy' else 1):.1f}"
+    return "" if row.spread is None else number(row.spread, row.metric)
 
 
-def signed(value: float) -> str:
+def signed(value: float, decimals: int = 1) -> str:
     """One decimal, with its sign."""
-    text = f"{abs(value):.1f}"
+    text = f"{abs(value):.{decimals}f}"
     return text if float(text) == 0 else ("+" if value > 0 else MINUS) + text
 
 
@@ -64,6 +74,15 @@ def title(name: str, protocol: Protocol) -> str:
             return "linear" + extra
         case Rank():
             return "rank" + extra
+        case Accuracy() | Fidelity() | Calibration() | Cost():
+            return protocol.kind + extra
+
+
+def column(title: str, metric: Metric) -> str:
+    """The head of a column with one metric of a protocol of that title."""
+    named: dict[Metric, str] = {"ece": "ECE", "ece_scaled": "ECE scaled", "nll": "NLL", "nll_scaled": "NLL scaled", "kl": "KL"}
+    kind, _, extra = title.partition(" ")
+    return title if metric in ("accuracy", "effective_rank") else " ".join(filter(None, [named.get(metric, metric), extra if kind == "calibration" else ""]))
 
 
 def meaning(protocol: Protocol) -> str:
@@ -89,36 +108,66 @@ def meaning(protocol: Protocol) -> str:
                 f"RankMe: exp of the entropy of the normalised singular values of up to {protocol.samples:,} train features; no labels. "
                 "At most the feature's dimension, so compare only models of one width. A low rank tells a collapse; a high one promises nothing."
             )
+        case Accuracy():
+            return (
+                "The class that a classifier's own head names, of all the classes that it knows. Percent of test images that are right; "
+                "an image of a class that it does not know counts as wrong."
+            )
+        case Fidelity():
+            return (
+                "What a student says beside what its teacher says of the same test images, labels aside: percent to which both give one class, and "
+                "the mean KL(teacher || student) in nats, at temperature 1. The baseline is held against the same teacher."
+            )
+        case Calibration():
+            return (
+                f"ECE: distance of confidence and accuracy over {protocol.bins} bins of equal width, in percentage points; and the mean negative "
+                "log-likelihood in nats. Scaled: after a temperature that is fitted by likelihood to held-out images, never to test images."
+            )
+        case Cost():
+            return (
+                "FLOPs are those of one image through convolutions, matrix products and attention; a multiply and an add are two. MB are "
+                f"10\N{SUPERSCRIPT SIX} bytes of the weights' file. Latency is the median of up to {protocol.repeats} passes of one image after a warm-up, "
+                f"throughput that of {protocol.batch} images at once; in float32, without reading or preparing images."
+            )
 
 
-def sampling_error(first: Row, second: Row) -> float:
-    """Standard error of the difference of two accuracies, as if their test images were drawn independently (which overstates it)."""
-    return math.sqrt(sum(row.value * (1 - row.value) / row.n for row in (first, second)))
-
-
-def lead(rows: Sequence[Row], deltas: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> list[str]:
+def lead(rows: Sequence[Row], students: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> list[str]:
     """The result in words, a sentence a student: what it keeps of its teacher, and what it gains over training alone.
 
-    Without a comparison: what the first model reaches.
+    Without a student: what the first model reaches.
     """
-    found = {(row.model, row.protocol): row for row in rows}
-    scored = [p for p in titles if any(r.protocol == p and r.metric == "accuracy" for r in rows)]
-    if not deltas or not scored:
-        first = found[rows[0].model, scored[0] if scored else rows[0].protocol]
+    found = {(row.model, row.measure): row for row in rows}
+    scored = [m for m in titles if any(r.measure == m and r.metric == "accuracy" for r in rows)]
+    told = [entry for entry in students if any(measure in entry["measures"] for measure in scored)]
+    if not told:
+        first = next((row for row in rows if row.measure == (scored or list(titles))[0]), None) if titles else None
+        if first is None:
+            return []
         if first.metric == "accuracy":
-            return [f"{first.model} reaches {amount(first)}% in {titles[first.protocol]}."]
-        return [f"{first.model} has an effective rank of {amount(first)} in {first.dim} dimensions."]
-    sentences = []
-    for student in dict.fromkeys(d["student"] for d in deltas):
-        entries = {d["protocol"]: d for d in deltas if d["student"] == student}
-        own, teacher = (found[entries[scored[0]][who], scored[0]] for who in ("student", "teacher"))
-        share = own.parameters / teacher.parameters
-        against = enumerated([f"{signed(entries[p]['distilled_minus_alone'] * 100)} {titles[p]}" for p in scored])
-        sentences.append(
-            f"{student} reaches {round(own.value / teacher.value * 100, 1):g}% of {teacher.model}'s {titles[scored[0]]} accuracy with "
-            f"{share:.{int(share < 0.01)}%} of its parameters. Against the same network trained alone, in points: {against}."
+            return [f"{first.model} reaches {amount(first)}% in {titles[first.measure]}."]
+        if first.metric == "effective_rank":
+            return [f"{first.model} has an effective rank of {amount(first)} in {first.dim} dimensions."]
+        return [f"{first.model}: {titles[first.measure]} {amount(first)}."]
+    return [_sentence(entry, [m for m in scored if m in entry["measures"]], found, titles) for entry in told]
+
+
+def _sentence(entry: Mapping[str, Any], scored: Sequence[str], found: Mapping[tuple[str, str], Row], titles: Mapping[str, str]) -> str:
+    parts = entry["measures"][scored[0]]
+    own, seeds = parts["distilled"]["mean"], f", the mean of {entry['seeds']} seeds" if entry["seeds"] > 1 else ""
+    if "teacher" in parts:
+        student, teacher = (found[entry["models"][part][0], scored[0]] for part in ("distilled", "teacher"))
+        share = student.parameters / teacher.parameters
+        named = enumerated(entry["models"]["teacher"])
+        told = (
+            f"{entry['name']} reaches {round(own / parts['teacher']['mean'] * 100, 1):g}% of {named}'s {titles[scored[0]]} accuracy with "
+            f"{share:.{int(share < 0.01)}%} of its parameters{seeds}."
         )
-    return sentences
+    else:
+        told = f"{entry['name']} reaches {number(own, 'accuracy')}% in {titles[scored[0]]}{seeds}."
+    against = [
+        f"{signed(entry['measures'][m]['distilled_minus_alone']['mean'] * 100)} {titles[m]}" for m in scored if "distilled_minus_alone" in entry["measures"][m]
+    ]
+    return told + (f" Against the same network trained alone, in points: {enumerated(against)}." if against else "")
 
 
 def enumerated(parts: Sequence[str]) -> str:
@@ -126,9 +175,9 @@ def enumerated(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
-def caveat(seed: int, queries: int, labelled: bool) -> str:
+def caveat(seed: int, queries: int, labelled: bool, seeds: int = 1) -> str:
     """What a reader must know before comparing two numbers."""
-    start = f"Last epoch, one seed ({seed})"
+    start = f"Last epoch, {f'up to {seeds} seeds a student' if seeds > 1 else f'one seed ({seed})'}"
     if not labelled:
         return f"{start}; no labels, so nothing here says how well classes are told apart."
     return f"{start}, {queries:,} test images: one image more or less is {100 / queries:.2g} points."

@@ -153,7 +153,7 @@ class TestRows:
 
     def test_metrics_are_flat_and_name_both_deltas(self) -> None:
         rows = [self.row("s", [0.9, 0.8]), self.row("t", [1.0]), self.row("a", [0.5])]
-        entry = {"student": "s", "protocol": "knn", "distilled_minus_alone": 0.35, "distilled_minus_teacher": -0.15}
+        entry = {"student": "s", "measure": "knn", "distilled_minus_alone": 0.35, "distilled_minus_teacher": -0.15}
         metrics = results.flat(rows, [entry])
         assert metrics["s/knn"] == pytest.approx(0.85)
         assert metrics["t/knn"] == 1.0

@@ -21,6 +21,7 @@ from ssl_tasks.evaluate import figures, showcase, words
 from ssl_tasks.evaluate.lineage import chain, summary
 from ssl_tasks.evaluate.palette import styles
 from ssl_tasks.evaluate.results import Role, Row
+from ssl_tasks.evaluate.students import students
 from ssl_tasks.report.theme import LIGHT
 
 
@@ -31,8 +32,8 @@ def row(model: str, role: Role, value: float, parameters: int = 100, protocol: s
 class TestWords:
     def test_the_lead_says_what_a_student_keeps_and_gains(self) -> None:
         rows = [row("teacher", "teacher", 0.98, 2000), row("students.small", "student", 0.97, 120), row("small", "alone", 0.975, 120)]
-        deltas = [{"student": "students.small", "teacher": "teacher", "alone": "small", "protocol": "knn", "distilled_minus_alone": -0.005}]
-        (sentence,) = words.lead(rows, deltas, {"knn": "k-NN"})
+        entries = students(rows, [Comparison(student="students.small", teacher="teacher", alone="small")], {})
+        (sentence,) = words.lead(rows, entries, {"knn": "k-NN"})
         assert sentence == (
             "students.small reaches 99% of teacher's k-NN accuracy with 6% of its parameters. "
             f"Against the same network trained alone, in points: {words.MINUS}0.5 k-NN."
@@ -154,13 +155,13 @@ def test_the_page_stands_alone(world: dict[str, Artifact]) -> None:
 def test_every_picture_decodes_to_the_size_that_is_reserved_for_it(world: dict[str, Artifact]) -> None:
     page = Page(world["report"].path("report.html"))
     images = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(images) == 6
+    assert len(images) == 7
     for attrs in images:
         picture = Image.open(io.BytesIO(base64.b64decode(str(attrs["src"]).partition(",")[2])))
         assert (str(picture.width), str(picture.height)) == (attrs["width"], attrs["height"])
         assert attrs["alt"]
         assert len(np.unique(np.asarray(picture))) > 10
-    assert {p.stem for p in world["report"].path("figures").iterdir()} == {"models", "curves", "map", "neighbours", "curation", "duplicates"}
+    assert {p.stem for p in world["report"].path("figures").iterdir()} == {"models", "pareto", "curves", "map", "neighbours", "curation", "duplicates"}
 
 
 def test_the_page_shows_every_number_and_where_it_comes_from(world: dict[str, Artifact]) -> None:

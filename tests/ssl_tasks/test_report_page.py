@@ -65,7 +65,7 @@ def test_every_picture_is_decoded_and_is_that_of_the_colour_scheme(page: webdriv
         "return Promise.all([...document.images].map(async i => (await i.decode(), [i.naturalWidth, i.clientWidth, i.currentSrc === i.src])))"
     )
     dark = page.execute_script("return matchMedia('(prefers-color-scheme: dark)').matches")
-    assert len(images) == 6
+    assert len(images) == 7
     assert all(natural > 500 and 250 < shown <= natural and own is not dark for natural, shown, own in images)
 
 

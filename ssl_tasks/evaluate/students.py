@@ -1,0 +1,107 @@
+"""What each student is worth: beside its teacher, the same network trained alone, and the same network untrained. Plain data, no models."""
+
+import re
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, get_args
+
+from schemas.references import split
+from schemas.stages import Comparison
+from ssl_tasks.evaluate.intervals import Interval, of_difference, over_images, over_seeds
+from ssl_tasks.evaluate.results import SHARES, Expense, Metric, Quality, Row
+
+PARTS = ("teacher", "distilled", "student_alone", "random_init")
+DELTAS = {"distilled_minus_alone": "student_alone", "distilled_minus_teacher": "teacher"}
+
+Found = Mapping[tuple[str, str], Row]
+
+
+def group(name: str) -> str:
+    """What a model is called whatever its seed: `students[epochs=5,seed=0].small` is of `students[epochs=5].small`.
+
+    Other values of a matrix stay: they are other students, not the same once more.
+    """
+    stage, output = split(name)
+    head, bracket, inside = stage.partition("[")
+    if bracket:
+        kept = ",".join(value for value in inside.removesuffix("]").split(",") if not re.match(r"(\w+\.)*seed=", value))
+        stage = f"{head}[{kept}]" if kept else head
+    return f"{stage}.{output}" if output else stage
+
+
+def students(rows: Sequence[Row], comparisons: Sequence[Comparison], untrained: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One entry a student, with all of its seeds: of each measure what it reaches distilled, its teacher, alone, untrained, and both deltas.
+
+    A number is `mean` and `values`, and where it can be told `low`, `high` and `over`: 95 % over seeds, or over test images.
+
+    Args:
+        untrained: of each model the name of its baseline at random initialisation, which need not be among the rows.
+    """
+    found = {(row.model, row.measure): row for row in rows}
+    groups: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        groups.setdefault(group(comparison.student), []).append(comparison)
+    return [_student(name, members, found, untrained) for name, members in groups.items()]
+
+
+def _student(name: str, members: Sequence[Comparison], found: Found, untrained: Mapping[str, str]) -> dict[str, Any]:
+    models: dict[str, list[str | None]] = {
+        "teacher": [c.teacher for c in members],
+        "distilled": [c.student for c in members],
+        "student_alone": [c.alone for c in members],
+        "random_init": [untrained.get(c.student) for c in members],
+    }
+    measures = [row.measure for (model, _), row in found.items() if model == members[0].student and row.metric in get_args(Quality)]
+    return {
+        "name": name,
+        "seeds": len(members),
+        "models": {part: list(dict.fromkeys(model for model in models[part] if model)) for part in PARTS},
+        "measures": {measure: _measure(measure, models, found) for measure in measures},
+        "cost": {part: cost for part in PARTS if (cost := costs(list(found.values()), set(models[part])))},
+    }
+
+
+def _measure(measure: str, models: Mapping[str, Sequence[str | None]], found: Found) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for part, names in models.items():
+        if once := _rows(dict.fromkeys(names), measure, found):
+            entry[part] = _estimate([row.value for row in once], over_images(once[0].value, once[0].n) if once[0].metric in SHARES else None)
+    for delta, other in DELTAS.items():
+        paired = [(found.get((a or "", measure)), found.get((b or "", measure))) for a, b in zip(models["distilled"], models[other], strict=True)]
+        pairs = [(a, b) for a, b in paired if a and b]
+        if pairs:
+            first, second = pairs[0]
+            images = of_difference(first.value, second.value, first.n) if first.metric in SHARES else None
+            entry[delta] = _estimate([a.value - b.value for a, b in pairs], images)
+    return entry
+
+
+def _rows(names: Mapping[str | None, None], measure: str, found: Found) -> list[Row]:
+    return [found[name, measure] for name in names if name and (name, measure) in found]
+
+
+def _estimate(values: Sequence[float], images: Interval | None) -> dict[str, Any]:
+    """A number of several seeds, or of one; then with the interval over the test images, where there is one."""
+    interval = over_seeds(values) if len(values) > 1 else images
+    return {"mean": statistics.fmean(values), "values": list(values), **(interval._asdict() if interval else {})}
+
+
+def costs(rows: Sequence[Row], names: Collection[str | None]) -> dict[Metric, float]:
+    """What one of the models takes; of times the mean over all of them, which are one network under several seeds."""
+    each: dict[Metric, list[float]] = {}
+    for row in rows:
+        if row.model in names and row.metric in get_args(Expense):
+            each.setdefault(row.metric, []).append(row.value)
+    return {metric: statistics.fmean(values) for metric, values in each.items()}
+
+
+def flat(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Metrics of students with several seeds: `students.small/knn` is their mean, `students.small/knn/low` an end of its interval."""
+    metrics: dict[str, float] = {}
+    for entry in (e for e in entries if e["seeds"] > 1):
+        for measure, parts in entry["measures"].items():
+            for part in ("distilled", *DELTAS):
+                name = f"{entry['name']}/{measure}" + ("" if part == "distilled" else f"/{part}")
+                ends = {f"{name}/{end}": parts[part][end] for end in ("low", "high") if part in parts and end in parts[part]}
+                metrics |= ({name: parts[part]["mean"]} if part in parts else {}) | ends
+    return metrics
