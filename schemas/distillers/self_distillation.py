@@ -14,6 +14,7 @@ class DINOv2Students(DistillerSpec):
     family = "self-distillation"
     year = 2023
     multi_crop = True
+    two_views = True
     kind: Literal["dinov2"] = "dinov2"
     student_temperature: PositiveFloat = Field(0.1, description="of the student's softmax")
     teacher_temperature: PositiveFloat = Field(0.07, description="after the warm-up")

@@ -13,11 +13,15 @@ from schemas.spec import Kinded
 
 Method = Annotated[SimCLR | SSCD | MoCoV1 | MoCoV2 | MoCoV3 | BarlowTwins | VICReg | BYOL | SimSiam | SwAV | DINO | IBOT | DINOv2 | DINOv3 | MAE, *Kinded]
 
+PROTOTYPES = ("dino", "ibot", "dinov2", "dinov3")
+"""Methods whose teacher speaks in prototypes that are trained with it: what `dinov2` students learn from."""
+
 __all__ = [
     "BYOL",
     "DINO",
     "IBOT",
     "MAE",
+    "PROTOTYPES",
     "SSCD",
     "BarlowTwins",
     "DINOv2",

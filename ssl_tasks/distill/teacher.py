@@ -1,14 +1,22 @@
 """FrozenTeacher: what a sealed checkpoint says of a batch's views, once for all students."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from pydantic import TypeAdapter
+from torch import Tensor
 
 from schemas.artifacts import Checkpoint
-from ssl_tasks.checkpoints import load_classifier, load_encoder
+from schemas.errors import UserError
+from schemas.methods import PROTOTYPES
+from schemas.methods import Method as MethodConfig
+from ssl_tasks import methods
+from ssl_tasks.checkpoints import TRAINING, load_classifier, load_encoder, load_training_state
 from ssl_tasks.data.views import MEAN_STD, resized
 from ssl_tasks.distill.network import Network, Seen, Shapes
+from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.patch_distillation import Heads
 
 
 class FrozenTeacher:
@@ -42,13 +50,29 @@ class FrozenTeacher:
         return seen
 
 
-def prototype_heads(artifact: Checkpoint) -> nn.Module:
-    """The heads of a teacher that was pretrained by a method of DINO's family, frozen: of crops, and of patches where it has one.
+def prototype_heads(artifact: Checkpoint) -> Heads:
+    """The EMA teacher's heads of an encoder that was pretrained by DINO or an heir of it, frozen: of crops, and of patches where it has one.
 
     Raises:
-        UserError: where the teacher was pretrained otherwise, or did not keep its training state.
+        UserError: where the teacher was made otherwise, or its training state was not kept.
     """
-    raise NotImplementedError
+    method = artifact.config.get("method")
+    kind = method.get("kind") if artifact.kind == "pretrain" and isinstance(method, dict) else None
+    if kind not in PROTOTYPES:
+        made = f"pretrained by {kind}" if kind else f"made by a {artifact.kind} stage"
+        raise UserError(f"dinov2 learns from the prototypes of a teacher that was pretrained by {', '.join(PROTOTYPES)}, and '{artifact.stage}' was {made}")
+    if TRAINING not in artifact.files:
+        raise UserError(
+            f"dinov2 needs the prototype heads of the teacher '{artifact.stage}', which did not keep its training state: "
+            f"set stages.{artifact.stage}.keep_training_state to true"
+        )
+    with torch.random.fork_rng():
+        trained: Any = methods.build(TypeAdapter[MethodConfig](MethodConfig).validate_python(method), TimmEncoder(artifact.encoder))
+    trained.load_state_dict(load_training_state(artifact)["method"])
+    if kind == "dino":
+        return Heads(trained.teacher_head.network, None).requires_grad_(False).eval()
+    heads: Heads = trained.pair.teacher_heads.network
+    return Heads(heads.crops, heads.patches or heads.crops).eval()
 
 
 def _between(ours: tuple[list[float], list[float]], theirs: tuple[list[float], list[float]]) -> tuple[list[float], list[float]]:

@@ -57,7 +57,7 @@ TEACHER = Encoder(name="vit_tiny_patch16_224", image_size=16, patch_size=4, widt
 
 def views_for(config: Any) -> Views:
     """What students of a method see."""
-    return PAIR if config.two_views else VIEWS[config.multi_crop]
+    return PAIR if config.two_views and not config.multi_crop else VIEWS[config.multi_crop]
 
 
 def members(union: Any) -> list[type[Spec]]:
