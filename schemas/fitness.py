@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from schemas.distillers import DML
 from schemas.encoders import Encoder
+from schemas.finetuning import Strategy
 from schemas.spec import Unfit
 from schemas.students import Student
+from schemas.training import Train
 from schemas.views import Views
 
 
@@ -28,6 +30,24 @@ def check_patches(crop: str, size: int, encoder: Encoder, key: str) -> None:
     if encoder.patch and size % encoder.patch:
         near = max(1, round(size / encoder.patch)) * encoder.patch
         raise Unfit(f"{crop} of {size} px is not a multiple of patch size {encoder.patch}: set {key}, such as to {near}", key, "method")
+
+
+def of_classifier(strategy: Strategy, encoder: Encoder | None, batch_norm: str | None, views: Views, train: Train) -> None:
+    """What a finetune stage trains, by what, and from what. `encoder` is one that is trained from nothing."""
+    kind = strategy.kind
+    if views.count != 1 or views.local_count:
+        wrong = "count" if views.count != 1 else "local_count"
+        raise Unfit("a classifier sees one view of an image: set count to 1 and local_count to 0", f"views.{wrong}", "views")
+    if encoder:
+        check_not_whitened(encoder, "encoder")
+        if kind != "full":
+            raise Unfit(f"{kind} is for a trained encoder: name its checkpoint, or train this one from nothing with strategy full", "strategy")
+        if batch_norm == "frozen":
+            raise Unfit("an encoder that is trained from nothing has no statistics yet that could be kept: leave batch_norm out", "batch_norm")
+    if batch_norm == "trained" and (strategy.frozen or kind == "lora"):
+        raise Unfit(f"{kind} leaves the encoder's batch norms as they are: leave batch_norm out", "batch_norm")
+    if train.sharding == "fsdp" and strategy.staged:
+        raise Unfit(f"{kind} trains more and more of the network, which fsdp cannot: set sharding to ddp", "train.sharding", "strategy")
 
 
 def of_student(name: str, students: Mapping[str, Student], *, views: Views, batch_size: int, taught: bool) -> None:

@@ -151,13 +151,13 @@ class Finetune(StageBase):
     dataset: DatasetRef
     checkpoint: CheckpointRef | None = Field(None, description="the trained encoder; the other choice is `encoder`")
     encoder: Encoder | None = Field(None, description="a network that is trained from nothing, as supervised learning does")
-    strategy: Strategy = Field(Full(), description="what is trained")
+    strategy: Strategy = Field(Full(), description="what is trained; an encoder without a checkpoint only in full")
     labels: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the labelled images of each class that is used, at least one")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of each label that is spread over all classes; as a teacher it is better without"
     )
     batch_norm: Literal["frozen", "trained"] | None = Field(
-        None, description="frozen: normalise by the pretrained statistics; where not given frozen for a checkpoint, trained from nothing"
+        None, description="frozen: normalise by the checkpoint's statistics; where not given frozen for a checkpoint, trained from nothing"
     )
     views: Views = Field(Views(count=1, scale=(0.35, 1.0), jitter=0.0, grey=0.0, blur=0.0), description="of the train images; one an image")
     train: Train = Field(Train(), description="budget and optimizer")
@@ -168,6 +168,16 @@ class Finetune(StageBase):
         if (self.checkpoint is None) == (self.encoder is None):
             raise Unfit("a finetune stage has a checkpoint that it starts from, or an encoder that it trains from nothing", "encoder", "checkpoint")
         return self
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        fitness.of_classifier(self.strategy, self.encoder, self.batch_norm, self.views, self.train)
+        return self
+
+    @property
+    def batch_norms(self) -> Literal["frozen", "trained"]:
+        """What becomes of the encoder's batch norms."""
+        return self.batch_norm or ("frozen" if self.checkpoint else "trained")
 
 
 class Whiten(StageBase):

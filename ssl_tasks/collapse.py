@@ -167,7 +167,8 @@ def _symptom(look: Looked, first: Looked, before: Looked) -> tuple[str, str]:
             f"the embedding has few dimensions left (effective rank {rank:.3g}, before the training {whole:.3g}): "
             "lower train.optimizer.learning_rate, raise train.batch_size, or give the term that decorrelates more weight"
         )
-    if look["centred_rank"] < 1.5 and look["centred_rank"] < 0.8 * first["centred_rank"]:
+    on_a_line = look["centred_rank"] < 1.5 and look["centred_rank"] < 0.8 * first["centred_rank"]
+    if on_a_line and "accuracy" not in look:  # what a classifier tells apart may rightly lie on a line: two classes do
         return "rank", (
             f"the features lie on a line (effective rank around their mean {look['centred_rank']:.3g}, before the training {first['centred_rank']:.3g}): "
             "lower train.optimizer.learning_rate, raise train.batch_size, or give the method's decorrelation more weight"

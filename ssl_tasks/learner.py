@@ -92,7 +92,8 @@ class Learner:
         self.method.before_step(progress)
         # Read in the middle of the step: neither the first, at the foot of the warm-up, nor the last is lost to a rate of zero.
         middle = (self.done + 0.5) / steps
-        self.learning_rate = learning_rate(middle, self.config, self.config.peak_rate(self.batch_size))
+        place, factor = self.method.pace(middle)
+        self.learning_rate = factor * learning_rate(place, self.config, self.config.peak_rate(self.batch_size))
         optimizers.set_rates(self.optimizer, self.learning_rate, weight_decay(middle, self.config))
         self.optimizer.step()
         self.method.after_step(progress)
@@ -259,7 +260,10 @@ class Learner:
             synchronised(self.method, self.device)
             return sharding.shard(self.method, self.device, bfloat16=self.device.type == "cuda" and self.config.bfloat16)
         self.method.to(self.device)
-        return self.method if distributed.world_size() == 1 else DistributedDataParallel(synchronised(self.method, self.device), broadcast_buffers=False)
+        if distributed.world_size() == 1:
+            return self.method
+        twin = synchronised(self.method, self.device)
+        return DistributedDataParallel(twin, broadcast_buffers=False, find_unused_parameters=self.method.skips_parameters)
 
     def _identity(self) -> str:
         """Of this training: a checkpoint of another config, seed or architecture must not be resumed from; how it fits into memory is free."""

@@ -18,6 +18,12 @@ class Method(nn.Module, ABC):
     Trainable parameters are those with `requires_grad`; everything a resume needs is in `state_dict`.
     """
 
+    cohort = ""
+    """Methods with the same name here see each other train: they go on from the same step and stay on the same device. None where empty."""
+
+    skips_parameters = False
+    """Whether trainable parameters are left out of some steps: their `requires_grad` is turned off and on."""
+
     @abstractmethod
     def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
         """Augmented views of a batch.
@@ -48,6 +54,14 @@ class Method(nn.Module, ABC):
     def classifier(self) -> nn.Module | None:
         """The head over the exported encoder that is handed over with it, where the method trains a classifier."""
         return None
+
+    def pace(self, progress: float) -> tuple[float, float]:
+        """Where in the schedule of the learning rate a training is, in [0, 1], and a factor of the rate, for one that has phases of its own."""
+        return progress, 1.0
+
+    def rates(self) -> Mapping[str, float]:
+        """Factors of the learning rate by names of parameters; 1 for all others."""
+        return {}
 
     def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
         """Numbers of the method's own that tell a collapse, such as a teacher's entropy; called without gradient."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from schemas.errors import UserError
 from schemas.training import LARS as LARSConfig
 from schemas.training import SGD, AdamW, Train
+from ssl_tasks.method import Method
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.sharding import whole
 
@@ -53,13 +54,13 @@ def _groups(config: Train, module: nn.Module) -> list[dict[str, Any]]:
 
     `share`: of the learning rate. `matrices`: whether they have two dimensions or more, and so are decayed and adapted.
     """
-    shares = rate_shares(config, module)
+    shares, own = rate_shares(config, module), module.rates() if isinstance(module, Method) else {}
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         matrix = parameter.ndim > 1
-        share = shares.get(name, 1.0) * (1.0 if matrix else getattr(config.optimizer, "bias_rate", 1.0))
+        share = shares.get(name, 1.0) * own.get(name, 1.0) * (1.0 if matrix else getattr(config.optimizer, "bias_rate", 1.0))
         decay = config.optimizer.weight_decay if matrix else 0.0
         group = groups.setdefault((share, matrix), {"params": [], "share": share, "matrices": matrix, "weight_decay": decay})
         group["params"].append(parameter)

@@ -1,12 +1,14 @@
-"""What pretrain and distill share: images out of a Dataset, and a Checkpoint out of what was learned."""
+"""What stages that train share: images out of a Dataset, and a Checkpoint out of what was learned."""
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from schemas.artifacts import Artifact, Checkpoint, Dataset, read, sha256
 from schemas.encoders import Encoder
@@ -19,9 +21,10 @@ from ssl_tasks.checkpoints import load_encoder, save_encoder, save_training_stat
 from ssl_tasks.continued import training_state
 from ssl_tasks.data import manifest
 from ssl_tasks.data.files import open_images
-from ssl_tasks.data.loader import Batches
+from ssl_tasks.data.loader import Batches, Images
 from ssl_tasks.data.memory import keep_freed_memory
 from ssl_tasks.data.store import side_for
+from ssl_tasks.data.subset import Subset
 from ssl_tasks.data.views import MEAN_STD
 from ssl_tasks.learner import Learner
 from ssl_tasks.monitors import Look
@@ -42,12 +45,21 @@ class Training:
         look: the monitors, on a sample of them.
     """
 
-    def __init__(self, job: Job, stage: Pretrain | Distill | Finetune, encoder: Encoder, counts: Mapping[str, int], tracker: Tracker) -> None:
+    def __init__(
+        self,
+        job: Job,
+        stage: Pretrain | Distill | Finetune,
+        encoder: Encoder,
+        counts: Mapping[str, int],
+        tracker: Tracker,
+        choose: Callable[[list[str | None]], NDArray[np.int64]] | None = None,
+    ) -> None:
         """Open the images.
 
         Args:
             encoder: whose image size and channels the images are stored for.
             counts: the networks' numbers of parameters, by what they are called.
+            choose: which rows are trained on, by the images' labels; all where not given.
         """
         self.job, self.stage, self.device = job, stage, distributed.start()
         keep_freed_memory()
@@ -57,8 +69,11 @@ class Training:
         if not len(table):
             raise UserError(f"dataset '{stage.dataset}' keeps no image of the train split: see what its steps removed, and why")
         side = side_for(table, encoder.image_size)
-        self.images = open_images(table, job.workspace, side, encoder.channels, job.cache, stage.resources.store)
+        self.images: Images = open_images(table, job.workspace, side, encoder.channels, job.cache, stage.resources.store)
         self.labels: list[str | None] = manifest.column(table, "label").tolist()
+        if choose:
+            rows = choose(self.labels)
+            self.images, self.labels = Subset(self.images, rows), [self.labels[row] for row in rows]
         self.look = Look(self.images, self.labels, stage.seed, self.device)
         if distributed.is_main():
             facts: dict[str, Any] = {
