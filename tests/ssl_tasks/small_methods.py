@@ -14,7 +14,7 @@ from schemas.encoders import Encoder
 from schemas.spec import Spec
 from schemas.students import Student as StudentConfig
 from schemas.views import Views
-from ssl_tasks.distill.network import Network
+from ssl_tasks.distill.network import Network, Seen
 from ssl_tasks.distill.objective import Lesson, Setting
 from ssl_tasks.distill.objectives import OBJECTIVES, build, wants_places
 from ssl_tasks.distill.student import Student
@@ -83,6 +83,14 @@ def heads() -> Heads:
         return Heads(PrototypeHead(24, 32, 12, 20), PrototypeHead(24, 32, 12, 28)).requires_grad_(False)
 
 
+class Peer(Network):
+    """Another student, whose numbers become as precise as those of the views that it gets."""
+
+    def forward(self, views: Any, *others: Any) -> Seen:
+        self.to(views[0].dtype)
+        return super().forward(views, *others)
+
+
 def small_student(config: Any, encoder: Encoder) -> Student:
     """A student of one method, with the torch random state that there is."""
     written = StudentConfig(**encoder.model_dump(), method=config)
@@ -95,9 +103,9 @@ def small_student(config: Any, encoder: Encoder) -> Student:
     student = Student(written, views_for(config), network, [build(config, setting)])
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        peer = Network(TimmEncoder(encoder), classifier_head(network.encoder.dim, CLASSES)).train()
+        peer = Peer(TimmEncoder(encoder), classifier_head(network.encoder.dim, CLASSES)).train()
     for objective in student.each():
-        objective.meet({"peer": peer.to(next(student.parameters()).dtype)} if head else {})
+        objective.meet({"peer": peer} if head else {})
     return student
 
 
