@@ -62,6 +62,8 @@ def of_student(name: str, students: Mapping[str, Student], *, views: Views, batc
         raise Unfit(f"'{twice}' stands twice: set its weight instead", own, "method")
     if not taught and (learner := next((method.kind for method in methods if method.taught), "")):
         raise Unfit(f"missing 'teacher', from which {learner} learns", "teacher", own, "method")
+    if not taught and student.init_from and student.init_from.layers:
+        raise Unfit(f"missing 'teacher', whose layers '{name}' starts from", "teacher", f"{key}.init_from")
     if views.local_count and not any(method.multi_crop for method in methods):
         raise Unfit(f"{kinds[0]} has no use for local crops: set views.local_count to 0", "views.local_count", "views")
     if views.count < 2 and (comparing := next((method.kind for method in methods if method.two_views), "")):
@@ -77,5 +79,19 @@ def of_student(name: str, students: Mapping[str, Student], *, views: Views, batc
     for other, twin in students.items():
         if other == name:
             break
+        if _same_peers(student, twin):
+            raise Unfit(
+                f"'{name}' and '{other}' start from the same weights: peers that agree teach each other nothing; leave one's init_from out",
+                f"{key}.init_from",
+            )
         if twin == student and not any(isinstance(method, DML) for method in methods):  # whose peers differ by their random weights alone
             raise Unfit(f"'{name}' is the same as '{other}': leave one out, or let a matrix over `seed` make stages that differ by it", key)
+
+
+def _same_peers(student: Student, other: Student) -> bool:
+    """Whether two students that learn from each other by DML are the same network with the same first weights.
+
+    Random ones always differ: they follow from the student's name.
+    """
+    mutual = all(any(isinstance(method, DML) for method in each.methods) for each in (student, other))
+    return mutual and student.init_from is not None and student.init_from == other.init_from and student.encoder == other.encoder

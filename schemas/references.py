@@ -8,7 +8,9 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from schemas.artifacts import ArtifactType, Takes
+from schemas.distillers import DINOv2Students
 from schemas.errors import did_you_mean
+from schemas.methods import PROTOTYPES
 from schemas.spec import Spec
 from schemas.stages import KINDS, Distill, Evaluate, Pretrain, StageBase
 
@@ -86,6 +88,8 @@ def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Itera
             yield from ((("stages", name, *loc), message) for loc, message in _unjudged(stage, stages))
         if isinstance(stage, Pretrain) and stage.continues and (earlier := stages.get(split(stage.continues)[0])):
             yield from ((("stages", name, *loc), message) for loc, message in _not_continued(stage, stage.continues, earlier))
+        if isinstance(stage, Distill) and stage.teacher and (earlier := stages.get(split(stage.teacher)[0])):
+            yield from ((("stages", name, *loc), message) for loc, message in _without_prototypes(stage, stage.teacher, earlier))
     yield from ((("stages", cycle[0]), f"stages wait on each other: {' -> '.join((*cycle, cycle[0]))}") for cycle in cycles(stages))
 
 
@@ -138,6 +142,22 @@ def _not_continued(stage: Pretrain, name: str, earlier: StageBase) -> Iterator[t
     if stage.train.optimizer.kind != earlier.train.optimizer.kind:
         message = f"continues '{name}', whose optimizer is {earlier.train.optimizer.kind}, not {stage.train.optimizer.kind}"
         yield ("train", "optimizer"), message
+
+
+def _without_prototypes(stage: Distill, teacher: str, earlier: StageBase) -> Iterator[tuple[Loc, str]]:
+    """Why students cannot learn from the prototypes of a teacher, which is pretrained along with them."""
+    learners = [method for student in stage.students.values() for method in student.methods if isinstance(method, DINOv2Students)]
+    if not learners or earlier.makes != "Checkpoint":
+        return
+    wanted = f"dinov2 learns from the prototypes of a teacher that is pretrained by {', '.join(PROTOTYPES)}"
+    if not isinstance(earlier, Pretrain):
+        yield ("teacher",), f"'{teacher}' is no pretrain stage: {wanted}"
+    elif earlier.method.kind not in PROTOTYPES:
+        yield ("teacher",), f"'{teacher}' is pretrained by {earlier.method.kind}: {wanted}"
+    elif not earlier.keep_training_state:
+        yield ("teacher",), f"'{teacher}' does not keep its training state, which holds its prototypes: set stages.{teacher}.keep_training_state to true"
+    elif earlier.method.kind == "dino" and any(method.patch_weight for method in learners):
+        yield ("teacher",), f"'{teacher}' is pretrained by dino, which looks at no patches: set patch_weight of dinov2 to 0"
 
 
 def _graph(stages: Mapping[str, StageBase]) -> dict[str, set[str]]:

@@ -249,6 +249,11 @@ KINDS: dict[str, type[StageBase]] = {
 }
 
 
+def student_files(stage: Distill) -> dict[str, str]:
+    """The files of weights that students start from, by the students' names."""
+    return {name: student.init_from.file for name, student in stage.students.items() if student.init_from and student.init_from.file}
+
+
 def for_output(stage: StageBase, output: str) -> StageBase:
     """The stage as far as it concerns one of its outputs: of a distillation, only that output's student, and a baseline only where it is one."""
     if not isinstance(stage, Distill):

@@ -12,7 +12,7 @@ from schemas.errors import UserError
 from schemas.job import ARTIFACTS, Job
 from schemas.pipeline import Pipeline
 from schemas.references import references
-from schemas.stages import Curate, Evaluate, Pretrain, Stage, embedding_files, for_output, output_config
+from schemas.stages import Curate, Distill, Evaluate, Pretrain, Stage, embedding_files, for_output, output_config, student_files
 
 Status = Literal["reused", "run", "waits", "skipped"]
 
@@ -93,7 +93,7 @@ def make_plan(
 
     Args:
         stamps: of each ingest stage, what stands for the bytes of its source (a DVC hash or a fingerprint); of a stage that starts
-            from a file of weights or embeds by some, their sha256.
+            from a file of weights or embeds by some, their sha256; of several students' files one after the other, with + between them.
         previous: of each stage, the keys of its outputs when it was last run; what a reason compares with.
         start: this stage and all that depend on it run again; what it takes from must be made.
         until: this stage is the last; only it and what it needs are run.
@@ -115,7 +115,7 @@ def make_plan(
         refs = list(references(stage))
         inputs = {r.text: planned[r.stage].outputs[r.output] for r in refs}
         stamp = stamps.get(name, "")
-        outputs = {o: _key(stage, o, inputs, stamp) for o in stage.outputs}
+        outputs = {o: _key(stage, o, inputs, _stamp_of(stage, o, stamp)) for o in stage.outputs}
         missing = tuple(o for o, k in outputs.items() if name in again or not made(workspace, k))
         status: Status
         waiting_on = [p for p in parents if planned[p].status in ("run", "waits")]
@@ -171,6 +171,14 @@ def _key(stage: Stage, output: str, inputs: Mapping[str, str], stamp: str) -> st
     return _digest({"config": config, "inputs": taken, "names": _names(stage, inputs), "stamp": stamp, "contract": stage.contract})
 
 
+def _stamp_of(stage: Stage, output: str, stamp: str) -> str:
+    """What of a stage's stamp concerns one of its outputs: of a distillation, only the file that this output's student starts from."""
+    if not isinstance(stage, Distill):
+        return stamp
+    stamps = zip(student_files(stage), stamp.split("+"), strict=False)
+    return next((own for name, own in stamps if stage.students[name] is stage.trained(output)), "")
+
+
 def _names(stage: Stage, inputs: Mapping[str, str]) -> dict[str, str]:
     return dict(inputs) if isinstance(stage, Evaluate) else {}
 
@@ -212,6 +220,8 @@ def _unseen(stage: Stage) -> str:
     """What can have changed where neither config nor inputs did."""
     if isinstance(stage, Pretrain) and stage.init_from and stage.init_from.file:
         return f"{stage.init_from.file} or its code changed"
+    if isinstance(stage, Distill) and (starts := student_files(stage)):
+        return f"{', '.join(dict.fromkeys(starts.values()))} or its code changed"
     if isinstance(stage, Curate) and (files := embedding_files(stage)):
         return f"{', '.join(dict.fromkeys(file for _, file in files))} or its code changed"
     return "the source's files changed" if stage.kind == "ingest" else "its code changed"

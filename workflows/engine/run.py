@@ -12,7 +12,7 @@ from schemas.errors import UserError
 from schemas.load import load, warnings
 from schemas.pipeline import Pipeline
 from schemas.sources import Digits, on_disk
-from schemas.stages import Curate, Ingest, Pretrain, Stage, embedding_files
+from schemas.stages import Curate, Distill, Ingest, Pretrain, Stage, embedding_files, student_files
 from ssl_tasks.data.fingerprint import fingerprint
 from workflows.engine import dvc_data, ledger
 from workflows.engine.environment import environment
@@ -121,6 +121,9 @@ def _stamp(name: str, stage: Stage, workspace: Path, version: str) -> str:
     """What stands for the bytes that a stage reads besides artifacts; empty where it reads none."""
     if isinstance(stage, Pretrain) and stage.init_from and stage.init_from.file:
         return _sha256_of_weights(f"stages.{name}.init_from.file", workspace / stage.init_from.file)
+    if isinstance(stage, Distill):
+        starts = {f"stages.{name}.students.{student}.init_from.file": workspace / file for student, file in student_files(stage).items()}
+        return "+".join(_sha256_of_weights(key, path) for key, path in starts.items())
     if isinstance(stage, Curate):
         files = {f"stages.{name}.steps.{i}.embedding.file": workspace / file for i, file in embedding_files(stage)}
         return "+".join(dict.fromkeys(_sha256_of_weights(key, path) for key, path in files.items()))
