@@ -76,9 +76,12 @@ def of_student(name: str, students: Mapping[str, Student], *, views: Views, batc
             f"batch_size {student.train.batch_size} is not the stage's {batch_size}: all students of a pass see the same batches",
             f"{key}.train.batch_size",
         )
+    _check_peers(name, students)
     for other, twin in students.items():
         if other == name:
             break
+        if twin.channels != student.channels:
+            raise Unfit(f"channels {student.channels} is not the {twin.channels} of '{other}': all students of a pass see the same images", f"{key}.channels")
         if _same_peers(student, twin):
             raise Unfit(
                 f"'{name}' and '{other}' start from the same weights: peers that agree teach each other nothing; leave one's init_from out",
@@ -95,3 +98,14 @@ def _same_peers(student: Student, other: Student) -> bool:
     """
     mutual = all(any(isinstance(method, DML) for method in each.methods) for each in (student, other))
     return mutual and student.init_from is not None and student.init_from == other.init_from and student.encoder == other.encoder
+
+
+def _check_peers(name: str, students: Mapping[str, Student]) -> None:
+    """Who learns from other students while they train needs others, and each must be whole."""
+    student, key = students[name], f"students.{name}"
+    assert student.train is not None
+    for kind in (method.kind for method in student.methods if method.cohort):
+        if not any(n != name and any(kind == method.kind for method in peer.methods) for n, peer in students.items()):
+            raise Unfit(f"{kind} learns from its peers, and '{name}' has none: add another student that learns so", f"{key}.method", "method", key)
+        if student.train.sharding == "fsdp":
+            raise Unfit(f"{kind} looks at its peers, of which fsdp keeps a part on each device: set sharding to ddp", f"{key}.train.sharding", "train.sharding")

@@ -138,6 +138,12 @@ class Distill(StageBase):
         """One output a student, and then one a baseline."""
         return (*self.students, *(name + ALONE for name in self.students if self.baseline))
 
+    def beside(self, output: str) -> tuple[str, ...]:
+        """The students that must be trained for an output: its own, and those that it learns from while they train."""
+        own = output if output in self.students else output.removesuffix(ALONE)
+        kinds = {method.kind for method in self.students[own].methods if method.cohort and own == output}
+        return tuple(name for name, student in self.students.items() if name == own or any(method.kind in kinds for method in student.methods))
+
     def trained(self, output: str) -> Student:
         """The student that an output is of, or is the baseline of."""
         return self.students[output if output in self.students else output.removesuffix(ALONE)]
@@ -255,11 +261,16 @@ def student_files(stage: Distill) -> dict[str, str]:
 
 
 def for_output(stage: StageBase, output: str) -> StageBase:
-    """The stage as far as it concerns one of its outputs: of a distillation, only that output's student, and a baseline only where it is one."""
+    """The stage as far as it concerns one of its outputs.
+
+    Of a distillation only that output's student, with those that it learns from while they train, and a baseline only where it is one.
+    """
     if not isinstance(stage, Distill):
         return stage
     name = output if output in stage.students else output.removesuffix(ALONE)
-    return stage.model_copy(update={"students": {name: stage.students[name]}, "baseline": stage.baseline if output != name else None})
+    return stage.model_copy(
+        update={"students": {each: stage.students[each] for each in stage.beside(output)}, "baseline": stage.baseline if output != name else None}
+    )
 
 
 def output_config(stage: StageBase, output: str) -> dict[str, Any]:

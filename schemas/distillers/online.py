@@ -13,7 +13,7 @@ class DML(DistillerSpec):
     paper: ClassVar[str] = "https://arxiv.org/abs/1706.00384"
     family = "online"
     year = 2018
-    taught, of_scores = False, True
+    taught, of_scores, cohort = False, True, True
     kind: Literal["dml"] = "dml"
     peers: Weight = Field(1.0, description="weight of the divergence from the peers")
 

@@ -1,10 +1,11 @@
 """Distillation of class scores: the teacher is a classifier, the student becomes one."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from schemas.distillers.spec import LABEL_WEIGHT, DistillerSpec, Share, Weight
+from schemas.spec import Unfit
 
 TEMPERATURE = "T, of both softmaxes"
 
@@ -103,6 +104,12 @@ class BornAgain(DistillerSpec):
         "plain", description="cwtm: labels alone, each weighed by the teacher's confidence; dkpp: the teacher's other classes are shuffled"
     )
     label_weight: Weight = Field(1.0, description=LABEL_WEIGHT)
+
+    @model_validator(mode="after")
+    def _learns_from_something(self) -> Self:
+        if self.variant == "cwtm" and not self.label_weight:
+            raise Unfit("cwtm learns from labels alone: set label_weight above 0", "label_weight")
+        return self
 
 
 class TfKD(DistillerSpec):

@@ -40,6 +40,8 @@ class DistillerSpec(Spec):
     """Whether it learns from a teacher; one that does not learns from labels, peers or its own past."""
     of_scores: ClassVar[bool] = False
     """Whether the student gets a classifier, and the teacher, if there is one, must have one."""
+    cohort: ClassVar[bool] = False
+    """Whether students that have it look at each other while they train, so that they must go on from the same step and stay on one device."""
     multi_crop: ClassVar[bool] = False
     """Whether it has a use for local crops."""
     two_views: ClassVar[bool] = False
