@@ -71,6 +71,8 @@ def of_student(name: str, students: Mapping[str, Student], *, views: Views, batc
     if not student.is_vit and (masks := next((method.kind for method in methods if method.masks_patches), "")):
         raise Unfit(f"{masks} masks patches, and '{student.name}' has none: take a ViT, such as vit_small_patch16_224", f"{key}.name")
     assert student.train is not None
+    if student.train.compile and (looks := next((method.kind for method in methods if method.taps), "")):
+        raise Unfit(f"{looks} looks at layers inside the encoder, and a compiled one shows none: leave compile out", f"{key}.train.compile", "train.compile")
     if student.train.batch_size != batch_size:
         raise Unfit(
             f"batch_size {student.train.batch_size} is not the stage's {batch_size}: all students of a pass see the same batches",
