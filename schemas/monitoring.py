@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from schemas.spec import Spec, Unfit
 
@@ -36,3 +36,23 @@ class Rule(Spec):
         """The bounds as words, such as `at least 0.3`."""
         bounds = (("at least", self.at_least), ("at most", self.at_most))
         return " and ".join(f"{words} {value:g}" for words, value in bounds if value is not None)
+
+
+class EarlyStop(Spec):
+    """Ends a training that no longer improves; what it hands over is its last state, not its best one."""
+
+    metric: str = Field(
+        "loss", description="what must improve: a name that the monitors record, without `monitor/`, or `loss` (of the last step) or `gradient_norm`"
+    )
+    patience: PositiveInt = Field(
+        5, description="looks of the monitors in a row without improvement after which it ends; train.monitors says how many there are"
+    )
+    min_delta: Annotated[float, Field(ge=0)] = Field(0.0, description="an improvement is a change for the better by more than this")
+    best: Literal["lowest", "highest"] | None = Field(
+        None, description="which value is good; where not given the lowest of loss and gradient_norm, else the highest"
+    )
+
+    @property
+    def rises(self) -> bool:
+        """Whether the highest value is the best one."""
+        return self.best == "highest" if self.best else self.metric not in ("loss", "gradient_norm")

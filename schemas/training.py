@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from schemas.monitoring import Rule, Then
+from schemas.monitoring import EarlyStop, Rule, Then
 from schemas.spec import Kinded, Pair, Spec, Unfit
 
 NotNegative = Annotated[float, Field(ge=0)]
@@ -82,6 +82,7 @@ class Train(Spec):
     )
     on_collapse: Then = Field("stop", description="stop fails with the reason; warn notes it and goes on; fall_back ends with the last good checkpoint")
     rules: list[Rule] = Field([], description="bounds on what the monitors see, such as milestones")
+    early_stop: EarlyStop | None = Field(None, description="end before the budget is spent, where the training no longer improves; never where not given")
     bfloat16: bool = Field(True, description="autocast on CUDA; a CPU always trains in float32")
     accumulate: PositiveInt = Field(1, description="pieces in which a batch passes the encoder, in the memory of one of them; the loss sees the whole batch")
     activation_checkpointing: bool = Field(False, description="compute what is inside the encoder's blocks again for the gradient instead of keeping it")

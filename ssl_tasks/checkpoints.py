@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,10 +17,9 @@ from torch import Tensor, nn
 from schemas.artifacts import MANIFEST, Checkpoint, read, sha256
 from schemas.errors import UserError
 from ssl_tasks.data.images import Unreadable, open_image
-from ssl_tasks.data.store import centre_square
 from ssl_tasks.nn.classifier import Classifier, classifier_head
 from ssl_tasks.nn.encoder import TimmEncoder
-from ssl_tasks.nn.features import prepare
+from ssl_tasks.nn.features import prepared
 
 WEIGHTS, TRAINING = "model.safetensors", "training.pt"
 NECK, HEAD = "sslflow_neck.", "sslflow_head."
@@ -137,12 +135,9 @@ class Model:
     def _prepared(self, path: Path) -> Tensor:
         config = self.artifact.encoder
         try:
-            image = open_image(path).convert("L" if config.channels == 1 else "RGB")
+            return prepared(open_image(path), config.channels, config.image_size, self.artifact.mean, self.artifact.std)
         except Unreadable as error:
             raise UserError(f"{path} gives no picture: {error.reason}") from error
-        side = min(round(config.image_size * 256 / 224), *image.size)
-        square = np.asarray(centre_square(image, side)).reshape(1, side, side, config.channels).transpose(0, 3, 1, 2)
-        return prepare(torch.from_numpy(square.copy()), config.image_size, self.artifact.mean, self.artifact.std)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -172,7 +167,7 @@ def save_training(folder: Path, step: int, state: dict[str, Any], identity: str)
     Raises:
         UserError: where the disk is full or read-only. The checkpoints that were there are still whole.
     """
-    path = folder / f"step-{step:09d}.pt"
+    path = folder / _name(step)
     partial = path.with_suffix(".partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -188,10 +183,16 @@ def save_training(folder: Path, step: int, state: dict[str, Any], identity: str)
         raise _unwritable(path, error) from error
 
 
-def load_training(folder: Path, identity: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint of the training `identity`, or None; and why each newer one was passed over."""
+def load_training(folder: Path, identity: str, until: int | None = None) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest whole checkpoint of the training `identity`, or None; and why each newer one was passed over.
+
+    Args:
+        until: the last step that is wanted; those after it are left out without a word.
+    """
     passed_over = []
     for path in _newest_first(folder):
+        if until is not None and path.name > _name(until):
+            continue
         try:
             damaged = zipfile.ZipFile(path).testzip()  # the loader itself does not look at the checksums
             state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
@@ -204,6 +205,10 @@ def load_training(folder: Path, identity: str) -> tuple[dict[str, Any] | None, l
         else:
             return state, passed_over
     return None, passed_over
+
+
+def _name(step: int) -> str:
+    return f"step-{step:09d}.pt"
 
 
 def _newest_first(folder: Path) -> list[Path]:

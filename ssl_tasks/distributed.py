@@ -5,6 +5,8 @@ Every function works with a single process too, where it costs nothing.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,14 +34,30 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+class _Alone:
+    """Whether this process works on its own for the moment; one for all threads, since gradients are computed in others."""
+
+    now = False
+
+
+@contextmanager
+def on_its_own() -> Iterator[None]:
+    """While it is open, every function here sees a group of this one process, which is its main one; nothing inside may wait for others."""
+    before, _Alone.now = _Alone.now, True
+    try:
+        yield
+    finally:
+        _Alone.now = before
+
+
 def world_size() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not _Alone.now else 1
 
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_initialized() and not _Alone.now else 0
 
 
 def is_main() -> bool:
@@ -60,6 +78,14 @@ def broadcast(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def each(value: Any) -> list[Any]:
+    """Every process's value, anything that pickles, in the order of ranks, on every process."""
+    values = [value] * world_size()
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from schemas.errors import Collapse
 from schemas.training import FITTING, Train
-from ssl_tasks import checkpoints, collapse, distributed, monitors, optimizers, sharding
+from ssl_tasks import checkpoints, collapse, distributed, early_stop, monitors, optimizers, sharding
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.failures import NotFinite
 from ssl_tasks.method import Method
@@ -42,6 +42,7 @@ class Learner:
         saved: the step of the last checkpoint.
         failure: what ended its training too early.
         fell_back: whether it ended early with the weights of the last look that found nothing wrong.
+        stalled: whether it ended early since it no longer improved.
         learning_rate: of the last step.
         gradient_norm: of the last step that was asked for it, before clipping.
     """
@@ -62,7 +63,7 @@ class Learner:
         self.waited = 0.0
         self.saved = 0
         self.failure: Exception | None = None
-        self.fell_back = False
+        self.fell_back = self.stalled = False
         self.learning_rate = 0.0
         self.gradient_norm: Tensor | None = None
         self._trained = [p for p in self.method.parameters() if p.requires_grad]
@@ -148,6 +149,7 @@ class Learner:
         self.record({f"monitor/{key}": value for key, value in seen.items()}, tracker)
         if not self.looks:
             collapse.check_metrics(self.config, seen)
+            early_stop.check_metric(self.config.early_stop, seen)
         self.looks.append({**seen, "progress": self.done / steps, **self._trained_numbers()})
         for finding in collapse.news(self.looks, self.config):
             message = f"{self._label}{finding.what} at step {self.done}: {finding.why}"
@@ -158,12 +160,16 @@ class Learner:
             tracker.note(message)
         if self.done and collapse.falls_back(self.config) and collapse.is_well(self.looks, self.config):
             self.save(self.folder / GOOD)
+        if self.done < steps and (why := early_stop.stalled(self.looks, self.config.early_stop)):
+            self.stalled = True
+            self.record({"ended_early_at_step": self.done}, tracker)
+            tracker.note(f"{self._label}ends early at step {self.done} of {steps} with the weights it has: {why}")
         return None
 
     @property
     def has_ended(self) -> bool:
-        """Whether it takes no more steps, by failure or because it fell back."""
-        return self.fell_back or self.failure is not None
+        """Whether it takes no more steps though its budget is not spent: by failure, because it fell back, or because it no longer improved."""
+        return self.fell_back or self.stalled or self.failure is not None
 
     def _trained_numbers(self) -> dict[str, float]:
         """Loss and gradient norm of the last step; none before the first."""
@@ -173,7 +179,7 @@ class Learner:
         return {name: read[f"train/{name}"] for name in collapse.TRAINED if f"train/{name}" in read}
 
     def _fall_back(self, message: str, tracker: Tracker) -> None:
-        state, _ = checkpoints.load_training(self.folder / GOOD, self._identity())
+        state, _ = checkpoints.load_training(self.folder / GOOD, self.identity())
         if state is None:
             raise Collapse(f"{message}; there is nothing to fall back on, no look found all well")
         self._restore({**state, "own": {name: state["own"][name] for name in ("done", "curve", "looks")}})
@@ -205,13 +211,17 @@ class Learner:
         own = {name: getattr(self, name) for name in ("done", "curve", "looks", "seconds", "paced", "waited")}
         state = {name: sharding.gathered(part.state_dict()) for name, part in (("method", self.method), ("optimizer", self.optimizer))}
         if distributed.is_main():
-            checkpoints.save_training(folder or self.folder, self.done, {"own": own, "ranks": distributed.world_size(), **state}, self._identity())
+            checkpoints.save_training(folder or self.folder, self.done, {"own": own, "ranks": distributed.world_size(), **state}, self.identity())
         if folder is None:
             self.saved = self.done
 
-    def resume(self, tracker: Tracker) -> None:
-        """Go on from the newest whole checkpoint of this very training; stay at the start where there is none."""
-        state, passed_over = checkpoints.load_training(self.folder, self._identity())
+    def resume(self, tracker: Tracker, kept: tuple[dict[str, Any] | None, list[str]] | None = None) -> None:
+        """Go on from the newest whole checkpoint of this very training, or from the one given; stay at the start where there is none.
+
+        Args:
+            kept: a checkpoint's state, and why newer ones were passed over.
+        """
+        state, passed_over = kept or checkpoints.load_training(self.folder, self.identity())
         if state is not None:
             self._restore(state)
             self.saved = self.done
@@ -225,6 +235,14 @@ class Learner:
     def _restore(self, state: dict[str, Any]) -> None:
         sharding.load(self.method, self.optimizer, state["method"], state["optimizer"])
         vars(self).update(state["own"])
+        self.stalled = bool(early_stop.stalled(self.looks, self.config.early_stop))
+
+    def release(self) -> None:
+        """Let go of what only further steps need: gradients, and the optimizer's state."""
+        if self._hull is None:
+            self.model = self.method
+        self.method.zero_grad()
+        self.optimizer.state.clear()
 
     def unshard(self) -> None:
         """After the last step, let method and optimizer hold whole tensors, on the CPU of the main rank; nothing where they do."""
@@ -265,7 +283,7 @@ class Learner:
         twin = synchronised(self.method, self.device)
         return DistributedDataParallel(twin, broadcast_buffers=False, find_unused_parameters=self.method.skips_parameters)
 
-    def _identity(self) -> str:
+    def identity(self) -> str:
         """Of this training: a checkpoint of another config, seed or architecture must not be resumed from; how it fits into memory is free."""
         shapes = {name: list(value.shape) for name, value in self.method.state_dict().items()}
         return hashlib.sha256(f"{self.config.model_dump_json(exclude=FITTING)}:{self.seed}:{self.name}:{shapes}".encode()).hexdigest()

@@ -5,14 +5,12 @@ follow from (seed, step). So a training that is stopped anywhere and resumed end
 and a learner ends with the same ones whoever learns beside it.
 """
 
-import signal
-import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,11 +20,13 @@ from torch import Tensor
 from schemas.errors import UserError
 from schemas.training import Train
 from ssl_tasks import distributed, memory
+from ssl_tasks.cohorts import cohorts, resume
 from ssl_tasks.collapse import look_steps
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import Batches, Images, seed_of
 from ssl_tasks.learner import Learner, Look
 from ssl_tasks.method import Method
+from ssl_tasks.ranks import Interrupts, Ranks, Spread, shared_out
 from ssl_tasks.tracking import Tracker
 
 Views = Callable[[Tensor, Draw], list[Tensor]]
@@ -48,8 +48,6 @@ Targets = Callable[[list[Tensor], Seat], Any]
 CURVE_POINTS = 200
 SHOWN_EVERY = 0.5
 """Seconds between two signs of life."""
-ASKED_EVERY = 10
-"""Steps after which several ranks ask each other whether one was told to stop."""
 
 
 def fit(
@@ -82,6 +80,7 @@ def fit_together(
     targets: Targets | None = None,
     look: Look | None = None,
     begin: Callable[[Learner], None] | None = None,
+    spread: Mapping[str, float] | None = None,
 ) -> dict[str, Learner]:
     """Train methods side by side: each batch's views are made once, and all learn from these.
 
@@ -97,9 +96,12 @@ def fit_together(
         targets: makes of a batch's views, and of where it stands, what every method's forward takes as second argument, once a batch.
         look: the monitors.
         begin: called with each learner before it looks for a checkpoint, such as to give it the state of an earlier training.
+        spread: what a step of each method costs, in any unit: with several ranks each method is trained by one of them. Then `views` and
+            `targets` get this rank's share of the images and must give those of the whole batch. None for every method on every rank.
 
     Returns:
-        The learners by name. Where there are several, the failure of one is in its `failure` and does not stop the others.
+        The learners by name, under `spread` those of this rank. Where there are several, the failure of one is in its `failure` and does
+        not stop the others, and those that have ended hold no gradients and no state of their optimizer.
 
     Raises:
         UserError: where the batch cannot be shared out, the images do not suffice, or the only learner failed by a user's mistake.
@@ -108,65 +110,81 @@ def fit_together(
     device = torch.device(device)
     configs = {name: config if isinstance(config, Train) else config[name] for name in methods}
     batches = Batches(images, _batch_size(next(iter(configs.values())).batch_size, len(images), tracker), seed, device)
-    steps = max(each.steps(len(images)) for each in configs.values())
-    alone = len(methods) == 1
-    folder = workdir / "checkpoints"
-    learners = [Learner(name, method, configs[name], batches.size, seed, folder / (name or "model"), device) for name, method in methods.items()]
-    own_steps = {learner.name: learner.config.steps(len(images)) for learner in learners}
-    for learner in learners:
-        if begin:
-            begin(learner)
-        learner.resume(tracker)
+    last = {name: each.steps(len(images)) for name, each in configs.items()}
+    steps, alone = max(last.values()), len(methods) == 1
+    parted = spread is not None and distributed.world_size() > 1
+    ranks = Spread(shared_out(spread, methods), tracker) if parted and spread else Ranks(methods, tracker)
+    with ranks.at_work():
+        folder = workdir / "checkpoints"
+        own = {name: method for name, method in methods.items() if name in ranks.names}
+        learners = [Learner(name, method, configs[name], batches.size, seed, folder / (name or "model"), device) for name, method in own.items()]
+        for learner in learners:
+            if begin:
+                begin(learner)
+        for cohort in cohorts(learners):
+            resume(cohort, last, ranks.tracker)
+    pace = {learner.name: min(each.config.checkpoint_steps for each in cohort) for cohort in cohorts(learners) for learner in cohort}
+    looks = {learner.name: look_steps(last[learner.name], learner.config.monitors) if look else set() for learner in learners}
     generator = torch.Generator(device)
-    every = max(1, steps // CURVE_POINTS)
-    looks = {learner.name: look_steps(own_steps[learner.name], learner.config.monitors) if look else set() for learner in learners}
-    start = min((learner.done for learner in learners if learner.done < own_steps[learner.name]), default=steps)
+
+    def runs(learner: Learner) -> bool:
+        return learner.done < last[learner.name] and not learner.has_ended
+
+    start = ranks.first(min((learner.done for learner in learners if runs(learner)), default=steps))
     if distributed.is_main():
         tracker.params({f"{name}/peak_learning_rate".lstrip("/"): each.peak_rate(batches.size) for name, each in configs.items()})
     before, shown, waits = time.perf_counter(), 0.0, Waits(batches(start, steps, ahead=device.type == "cuda"))
 
-    with Interrupts() as interrupts, _explained(learners):
+    with Interrupts() as interrupts, _explained(next(iter(configs.values())), batches.size, learners):
         for step, batch in waits:
-            measures = (step + 1) % every == 0 or step + 1 == steps
             generator.manual_seed(seed_of(seed, "views", step))
             with torch.no_grad():
                 made = (views or learners[0].method.views)(batch, Draw(generator, batches.size, batches.own))
                 inputs: tuple[Any, ...] = (made,)
                 if targets:
-                    with learners[0].autocast():
-                        inputs = (made, targets(made, Seat(step, batches.rows(step)[batches.own], batches.size, batches.own)))
+                    inputs = (made, targets(made, Seat(step, batches.rows(step)[batches.own], batches.size, batches.own)))
             # A learner that is ahead, because the others' checkpoints were older, waits for them.
-            active = [learner for learner in learners if learner.done == step < own_steps[learner.name] and not learner.has_ended]
-            for learner in active:
-                last = own_steps[learner.name]
-                with _contained(learner, alone, tracker):
-                    if look and not learner.looks:
-                        learner.look(look, tracker, last)
-                    recorded = measures or step + 1 == last
-                    learner.step(inputs, last, recorded or step + 1 in looks[learner.name])
-                    if recorded:
-                        learner.record(learner.read(), tracker, {"train/data_seconds": waits.last})
-                    if look and learner.done in looks[learner.name]:
-                        learner.look(look, tracker, last)
+            active = [learner for learner in learners if learner.done == step and runs(learner)]
+            with ranks.at_work():
+                for learner in active:
+                    with _contained(learner, alone, ranks.tracker):
+                        _one_step(learner, inputs, last[learner.name], look, looks[learner.name], ranks.tracker, waits.last)
             took, before = time.perf_counter() - before, time.perf_counter()
-            stop = interrupts.agreed(step)
-            for learner in active:
-                learner.seconds += took
-                learner.waited += waits.last
-                learner.paced = learner.paced if step == start else (learner.paced[0] + 1, learner.paced[1] + took)
-                if not learner.has_ended and (stop or learner.done % learner.config.checkpoint_steps == 0 or learner.done == own_steps[learner.name]):
-                    with _contained(learner, alone, tracker):
-                        learner.save()
+            stop, over = ranks.agreed(step, interrupts.received is not None, any(map(runs, learners)))
+            with ranks.at_work():
+                for learner in active:
+                    learner.seconds += took
+                    learner.waited += waits.last
+                    learner.paced = learner.paced if step == start else (learner.paced[0] + 1, learner.paced[1] + took)
+                    whole = not learner.failure and not learner.fell_back
+                    if whole and (stop or not runs(learner) or learner.done % pace[learner.name] == 0):
+                        with _contained(learner, alone, ranks.tracker):
+                            learner.save()
+                    if not alone and not runs(learner):
+                        learner.release()
             if distributed.is_main() and (before - shown > SHOWN_EVERY or step + 1 == steps):
                 shown = before
-                _show(tracker, learners, step + 1, steps, batches.size)
+                _show(tracker, learners, last, step + 1, batches.size)
             if stop:
                 interrupts.end()
-            if all(learner.has_ended or learner.done == own_steps[learner.name] for learner in learners):
+            if over:
                 break
+        ranks.close()
     for learner in learners:
         learner.unshard()
     return {learner.name: learner for learner in learners}
+
+
+def _one_step(learner: Learner, inputs: tuple[Any, ...], last: int, look: Look | None, looks: set[int], tracker: Tracker, waited: float) -> None:
+    """A step of a learner, what is recorded of it, and the look of the monitors where one is due."""
+    if look and not learner.looks:
+        learner.look(look, tracker, last)
+    recorded = (learner.done + 1) % max(1, last // CURVE_POINTS) == 0 or learner.done + 1 == last
+    learner.step(inputs, last, recorded or learner.done + 1 in looks)
+    if recorded:
+        learner.record(learner.read(), tracker, {"train/data_seconds": waited})
+    if look and learner.done in looks:
+        learner.look(look, tracker, last)
 
 
 def _batch_size(wanted: int, images: int, tracker: Tracker) -> int:
@@ -190,27 +208,30 @@ def _contained(learner: Learner, alone: bool, tracker: Tracker) -> Iterator[None
     try:
         yield
     except Exception as raised:
-        error = _in_words(raised, learner)
+        error = _in_words(raised, learner.config, learner.batch_size, learner)
         if alone or (distributed.world_size() > 1 and (error is not raised or not isinstance(error, UserError))):
             raise
+        traceback.clear_frames(raised.__traceback__)  # they would keep the step's tensors alive
         learner.failure = error
+        learner.release()
         tracker.note(f"{learner.name} ends at step {learner.done}, the others go on: {error}")
 
 
 @contextmanager
-def _explained(learners: list[Learner]) -> Iterator[None]:
+def _explained(config: Train, batch: int, learners: list[Learner]) -> Iterator[None]:
     """Says of memory that is full, and of a device that is gone, what to do."""
     try:
         yield
     except Exception as raised:
-        error = _in_words(raised, learners[0])
+        error = _in_words(raised, config, batch, learners[0] if learners else None)
         if error is raised:
             raise
         raise error from raised
 
 
-def _in_words(error: Exception, learner: Learner) -> Exception:
-    return memory.explained(error, learner.config, learner.batch_size, distributed.world_size(), learner.done + 1, learner.saved)
+def _in_words(error: Exception, config: Train, batch: int, learner: Learner | None) -> Exception:
+    done, saved = (learner.done, learner.saved) if learner else (0, 0)
+    return memory.explained(error, config, batch, distributed.world_size(), done + 1, saved)
 
 
 class Waits:
@@ -232,44 +253,10 @@ class Waits:
             yield following
 
 
-def _show(tracker: Tracker, learners: list[Learner], step: int, steps: int, batch_size: int) -> None:
+def _show(tracker: Tracker, learners: list[Learner], last: Mapping[str, int], step: int, batch_size: int) -> None:
     running = [learner for learner in learners if learner.done == step and not learner.failure]
     if running:
+        steps = max(last[learner.name] for learner in running)
         speed = running[0].images_per_second(batch_size)
         loss = sum(learner.loss for learner in running) / len(running)
         tracker.progress(step, steps, {"loss": loss, "images_per_second": speed, "seconds_left": (steps - step) * batch_size / speed})
-
-
-class Interrupts:
-    """While it is open, SIGINT and SIGTERM wait for the step to end, so that it can be resumed from."""
-
-    def __init__(self) -> None:
-        self._received: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Interrupts":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python does not let signals be handled
-            self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, _: FrameType | None) -> None:
-        self._received = number
-
-    def agreed(self, step: int) -> bool:
-        """Whether to stop after this step; several ranks stop after the same one."""
-        if distributed.world_size() == 1:
-            return self._received is not None
-        if step % ASKED_EVERY:
-            return False
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return bool(distributed.mean(torch.tensor(float(self._received or 0), device=device)).item())
-
-    def end(self) -> NoReturn:
-        """Leave as if the signal came now."""
-        if self._received == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
-        raise KeyboardInterrupt

@@ -1,10 +1,12 @@
 """Distill: several students trained in one pass over a frozen teacher, each as if it were the only one."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from schemas.artifacts import Artifact, Checkpoint, read
 from schemas.encoders import Encoder
@@ -14,22 +16,22 @@ from schemas.stages import Distill, Pretrain
 from schemas.students import ALONE
 from schemas.students import Student as StudentConfig
 from ssl_tasks import distributed, methods
-from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.loader import seed_of
-from ssl_tasks.data.views import augment
 from ssl_tasks.distill import alone, starts
 from ssl_tasks.distill.fit import doubts
 from ssl_tasks.distill.labels import Labels
+from ssl_tasks.distill.labels import doubt as labels_doubt
+from ssl_tasks.distill.lessons import Lecturer, Lessons, cache_of, cost
 from ssl_tasks.distill.network import Network, Shapes
-from ssl_tasks.distill.objective import Lesson, Setting
+from ssl_tasks.distill.objective import Setting
 from ssl_tasks.distill.objectives import OBJECTIVES, build, wants_places
 from ssl_tasks.distill.student import Student
-from ssl_tasks.distill.teacher import FrozenTeacher, prototype_heads
+from ssl_tasks.distill.teacher import prototype_heads
 from ssl_tasks.nn.classifier import classifier_head
 from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.stage import Training, start_from
 from ssl_tasks.tracking import Tracker
-from ssl_tasks.train import Seat, fit, fit_together
+from ssl_tasks.train import fit, fit_together
 
 
 def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
@@ -53,26 +55,36 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     reference = artifact.encoder if artifact else largest
     counts = {f"{name}/parameters": parameters(TimmEncoder(student.encoder)) for name, student in together.items()}
     training = Training(job, stage, reference, counts, tracker)
-    teacher = _teacher(artifact, list(together.values()), training.device) if artifact else None
+    cache = cache_of(job, artifact, training.images[np.arange(1)].shape[-1], reference.image_size, training.device, tracker.note) if artifact else None
+    teacher = Lecturer(artifact, list(together.values()), training.device, cache) if artifact else None
     if teacher and teacher.note:
         tracker.note(teacher.note)
     heads = prototype_heads(artifact) if artifact and _wants_heads(together) else None
     labels = Labels.of(training.labels, artifact, list(together.values()), stage)
     students = {name: _student(training, name, student, teacher.shapes if teacher else None, heads, labels, tracker) for name, student in together.items()}
-    for doubt in doubts(students, teacher.network.encoder) if teacher else ():
+    if artifact and (smoothed := labels_doubt(artifact, list(together.values()))):
+        tracker.note(smoothed)
+    for doubt in doubts(students, _outline(artifact.encoder)) if artifact else ():
         tracker.note(doubt)
     _introduce(students)
     sealed: dict[str, Artifact] = {}
     failures: dict[str, Exception] = {}
     if students:
-        lesson = _Lessons(stage, reference, teacher, labels, training.device)
+        spread = stage.spread and distributed.world_size() > 1
+        lessons = Lessons(stage, reference.image_size, teacher, labels, training.device, spread)
         configs = {name: student.config.train for name, student in students.items() if student.config.train}
-        learners = fit_together(students, training.images, configs, views=lesson.views, targets=lesson, **training.fitting(tracker))
-        for learner in learners.values():
-            if learner.failure:
-                failures[learner.name] = learner.failure
-            else:
-                sealed |= training.seal(learner, "student encoder", classes=labels.classes)
+        costs = {name: cost(student.network) for name, student in students.items()} if spread else None
+        learners = fit_together(students, training.images, configs, views=lessons.views, targets=lessons, spread=costs, **training.fitting(tracker))
+        with distributed.on_its_own() if spread else nullcontext():
+            for learner in learners.values():
+                if learner.failure:
+                    failures[learner.name] = learner.failure
+                elif learner.name in job.outputs:
+                    sealed |= training.seal(learner, "student encoder", classes=labels.classes)
+        if spread:
+            sealed, failures = _of_all_ranks(job, sealed, failures)
+    if cache:
+        cache.close()
     for output, config in pretrained.items():
         try:
             sealed |= _pretrain_alone(config, output, training, tracker)
@@ -85,23 +97,6 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     return sealed
 
 
-class _Lessons:
-    """Makes a batch's views, and of these what all students learn from."""
-
-    def __init__(self, stage: Distill, encoder: Encoder, teacher: FrozenTeacher | None, labels: Labels, device: torch.device) -> None:
-        self.stage, self.teacher, self.size = stage, teacher, encoder.image_size
-        self.labels = torch.tensor(labels.numbers, device=device)
-
-    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
-        return augment(self.stage.views, images, self.size, draw)
-
-    def __call__(self, views: list[Tensor], seat: Seat) -> Lesson:
-        count = self.stage.views.count
-        rows = torch.from_numpy(seat.rows).to(self.labels.device)
-        said = self.teacher(views[:count]) if self.teacher else None
-        return Lesson(said, views, count, rows, self.labels[rows], seed_of(self.stage.seed, "lesson", seat.step), seat.samples, seat.own)
-
-
 def _teacher_artifact(job: Job, stage: Distill) -> Checkpoint | None:
     if stage.teacher is None:
         return None
@@ -111,9 +106,12 @@ def _teacher_artifact(job: Job, stage: Distill) -> Checkpoint | None:
 
 
 def _asked_for(stage: Distill, outputs: Mapping[str, Any], teacher: Checkpoint | None) -> tuple[dict[str, StudentConfig], dict[str, Pretrain]]:
-    """Those that learn together, by output, and the baselines that are pretrained, by output."""
+    """Those that learn together, by output, and the baselines that are pretrained, by output.
+
+    Peers that are made already learn along with those that learn from them, and are not handed over again.
+    """
     together, pretrained = {}, {}
-    for output in outputs:
+    for output in (each for each in stage.outputs if each in outputs or any(each in stage.beside(asked) for asked in outputs)):
         name = output if output in stage.students else output.removesuffix(ALONE)
         student = stage.students[name] if output == name else alone.by_labels(stage.students[name])
         if student is None:
@@ -123,13 +121,18 @@ def _asked_for(stage: Distill, outputs: Mapping[str, Any], teacher: Checkpoint |
     return together, pretrained
 
 
-def _teacher(artifact: Checkpoint, students: list[StudentConfig], device: torch.device) -> FrozenTeacher:
-    taught = [method for student in students for method in student.methods if method.taught]
-    scores = [method for method in taught if method.of_scores]
-    if scores and not artifact.classes:
-        raise UserError(f"{scores[0].kind} learns class scores, and the teacher '{artifact.stage}' has none: let a finetune stage make it a classifier")
-    taps = [tap.teacher for method in taught for tap in method.taps]
-    return FrozenTeacher(artifact, device, scores=bool(scores), taps=taps, places=wants_places(taught))
+def _outline(encoder: Encoder) -> TimmEncoder:
+    """An encoder without memory for its weights."""
+    with torch.device("meta"):
+        return TimmEncoder(encoder)
+
+
+def _of_all_ranks(job: Job, sealed: dict[str, Artifact], failures: dict[str, Exception]) -> tuple[dict[str, Artifact], dict[str, Exception]]:
+    """What every rank has sealed, on the main one, and what failed, on all of them."""
+    everyone = distributed.each((list(sealed), {name: (isinstance(error, UserError), str(error)) for name, error in failures.items()}))
+    outputs = [output for made, _ in everyone for output in made] if distributed.is_main() else []
+    failed = {name: UserError(text) if mendable else RuntimeError(text) for _, each in everyone for name, (mendable, text) in each.items()}
+    return {output: read(job.folder(job.outputs[output])) for output in job.outputs if output in outputs}, {**failed, **failures}
 
 
 def _wants_heads(students: Mapping[str, StudentConfig]) -> bool:

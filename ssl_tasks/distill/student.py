@@ -76,6 +76,11 @@ class Student(Method):
         return cast(tuple[Objective, ...], tuple(self.objectives))
 
     @property
+    def cohort(self) -> str:  # type: ignore[override]  # what a method states once follows here from the config
+        """Students whose objectives look at each other while they train are one."""
+        return next((method.kind for method in self.config.methods if method.cohort), "")
+
+    @property
     def _handed_over(self) -> Network:
         network = self.network if self.average is None else self.average.network
         assert isinstance(network, Network)
