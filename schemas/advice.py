@@ -14,6 +14,7 @@ from schemas.encoders import Encoder
 from schemas.methods import BYOL, MoCoV1, MoCoV2
 from schemas.pipeline import Pipeline
 from schemas.references import Loc
+from schemas.smoothing import of_teacher
 from schemas.sources import Digits, Planted, Scenes, Source, Torchvision
 from schemas.stages import Curate, Distill, Ingest, Pretrain
 from schemas.views import Views
@@ -36,6 +37,8 @@ def advice(pipeline: Pipeline) -> list[Advice]:
             training = _Training(stage, *_images(pipeline, stage.dataset))
             found += [(("stages", name, *loc), message) for topic in _TOPICS for loc, message in topic(training)]
     return found
+        if isinstance(stage, Distill) and (message := of_teacher(stage, pipeline.stages)):
+            found.append((("stages", name, "teacher"), message))
 
 
 @dataclass(frozen=True)

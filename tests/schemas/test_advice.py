@@ -141,3 +141,25 @@ def test_every_student_is_looked_at() -> None:
     document["stages"]["students"]["students"]["odd"] = {"name": "resnet18", "image_size": 32, "channels": 1}
     places = [loc for loc, _ in advice(loads(yaml.safe_dump(document)))]
     assert places == [("stages", "students", "students", "odd", "stem"), ("stages", "students", "train", "warmup")]
+
+
+SMOOTHED = """
+name: one
+stages:
+  raw: {kind: ingest, source: {kind: folder, path: images}}
+  tuned: {kind: finetune, dataset: raw, encoder: {name: resnet18}, smoothing: SHARE}
+  first: {kind: distill, dataset: raw, method: {kind: cross_entropy, smoothing: SHARE}, students: {s: {name: resnet18}}}
+  model: {kind: distill, dataset: raw, teacher: TEACHER, method: METHOD, students: {small: {name: resnet10t}}, train: {warmup: 0.1}}
+"""
+
+
+@pytest.mark.parametrize("teacher", ["tuned", "first.s"])
+def test_students_of_class_scores_are_warned_of_a_teacher_trained_with_label_smoothing(teacher: str) -> None:
+    def warned(share: str, method: str) -> list[str]:
+        written = SMOOTHED.replace("SHARE", share).replace("TEACHER", teacher).replace("METHOD", method)
+        return [message for loc, message in advice(loads(written)) if loc == ("stages", "model", "teacher")]
+
+    (message,) = warned("0.1", "hinton")
+    assert re.search(f"'{teacher}' was trained with label smoothing 0.1, .* set its smoothing to 0", message)
+    assert warned("0.0", "hinton") == []
+    assert warned("0.1", "feature") == []
