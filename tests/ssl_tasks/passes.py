@@ -36,7 +36,8 @@ def one_pass(workspace: Path, students: dict[str, Student], run: str, tracker: R
     """Distill students of the artifact `teacher`, if any is taught; `run` keeps their keys and work folders apart from those of other runs."""
     torch.set_num_threads(1)
     taught = any(method.taught for each in students.values() for method in each.methods)
-    stage = Distill(dataset="data", teacher="teacher" if taught else None, students=students, views=VIEWS, train=TRAIN, seed=5, **fields)
+    settings = {"views": VIEWS, "train": TRAIN, "seed": 5, **fields}
+    stage = Distill(dataset="data", teacher="teacher" if taught else None, students=students, **settings)
     inputs = {"data": "data", "teacher": "teacher"} if taught else {"data": "data"}
     made = distill(job(workspace, f"students-{run}", stage, inputs, {name: f"{run}-{name}" for name in students}), tracker or Recorder())
     return {name: artifact for name, artifact in made.items() if isinstance(artifact, Checkpoint)}
