@@ -15,7 +15,7 @@ from schemas.students import Student as StudentConfig
 from ssl_tasks.checkpoints import load_encoder
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.stage import checkpoint, start_from
-from ssl_tasks.weights import State, fitted, looks_like
+from ssl_tasks.weights import State, few, fitted, looks_like
 
 _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 
@@ -75,7 +75,8 @@ def copy_layers(encoder: TimmEncoder, teacher: TimmEncoder, rule: str, key: str)
     if not any(own[name].ndim > 1 for name in taken) or (encoder.is_vit and not any(map(_BLOCK.match, taken))):
         raise _unlike(encoder.config, teacher.config, _described(own, encoder), _described(given, teacher), key)
     encoder.backbone.load_state_dict({**own, **taken})
-    return f"starts from {source}: {len(taken)} of its {len(own)} tensors"
+    without = few(name for name in own if name not in taken)
+    return f"starts from {source}: {len(taken)} of its {len(own)} tensors" + (f", without {without}" if without else "")
 
 
 def _fitting(encoder: TimmEncoder, given: State) -> State:

@@ -18,7 +18,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from schemas.distillers import DINOv2Students as DINOv2StudentsConfig
 from schemas.errors import UserError
@@ -29,6 +28,7 @@ from ssl_tasks.losses.koleo import koleo
 from ssl_tasks.losses.self_distillation import dino, masked_patches
 from ssl_tasks.method import Terms
 from ssl_tasks.nn.heads import PrototypeHead
+from ssl_tasks.nn.maps import as_map, as_places, resampled
 from ssl_tasks.nn.patch_distillation import Heads
 from ssl_tasks.nn.targets import Targets
 
@@ -87,7 +87,7 @@ class DINOv2Students(Objective):
         places, share = lesson.teacher.places, self.config.patches
         chosen = lesson.once(f"dinov2: which patches, {share}", lambda: _chosen(lesson, places.shape[1], share))
         logits = lesson.once(f"dinov2: patches, {share}", lambda: self._said("patches", _at(places, chosen)))
-        own = head(_at(resampled(student.places, self._grid), chosen))
+        own = head(_at(as_places(resampled(as_map(student.places), self._grid)), chosen))
         targets = self.patch_targets(logits, progress)
         if self.training:
             self.patch_targets.move(logits)
@@ -116,12 +116,3 @@ def _chosen(lesson: Lesson, patches: int, share: float) -> Tensor:
 def _at(places: Tensor, chosen: Tensor) -> Tensor:
     """Places (n, N, D) at the chosen numbers (n, m), (n x m, D)."""
     return places.gather(1, chosen[..., None].expand(-1, -1, places.shape[2])).flatten(0, 1)
-
-
-def resampled(places: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Places (n, N, D) of a square grid on another grid of rows and columns, bilinear."""
-    side = round(places.shape[1] ** 0.5)
-    if (side, side) == grid:
-        return places
-    maps = places.mT.reshape(len(places), -1, side, side)
-    return interpolate(maps, size=grid, mode="bilinear", align_corners=False).flatten(2).mT
