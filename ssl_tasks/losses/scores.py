@@ -114,4 +114,4 @@ def _without(values_BC: Tensor, classes_B: Tensor) -> Tensor:
 
 def _per(total: Tensor, count: Tensor) -> Tensor:
     """total / count; 0 where nothing was counted."""
-    return total / count.clamp(min=torch.finfo(total.dtype).tiny)
+    return total / count.to(total.dtype).clamp(min=torch.finfo(total.dtype).tiny)
