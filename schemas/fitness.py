@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from schemas.distillers import DML
+from schemas.distillers import DML, ONE
 from schemas.encoders import Encoder
 from schemas.finetuning import Strategy
 from schemas.spec import Unfit
@@ -71,7 +71,7 @@ def of_student(name: str, students: Mapping[str, Student], *, views: Views, batc
     if not student.is_vit and (masks := next((method.kind for method in methods if method.masks_patches), "")):
         raise Unfit(f"{masks} masks patches, and '{student.name}' has none: take a ViT, such as vit_small_patch16_224", f"{key}.name")
     assert student.train is not None
-    if student.train.compile and (looks := next((method.kind for method in methods if method.taps), "")):
+    if student.train.compile and (looks := next((method.kind for method in methods if method.taps or isinstance(method, ONE)), "")):
         raise Unfit(f"{looks} looks at layers inside the encoder, and a compiled one shows none: leave compile out", f"{key}.train.compile", "train.compile")
     if student.train.batch_size != batch_size:
         raise Unfit(
