@@ -91,6 +91,18 @@ class Export(Base):
 
     type: Literal["Export"] = "Export"
     formats: list[str]
+    """Those that were made, each in a folder of its name."""
+    outputs: list[str]
+    """What comes out of each: `features`, `logits` of a classifier, `patches` of a network that has such."""
+    encoder: Encoder
+    mean: list[float]
+    std: list[float]
+    dim: int
+    classes: list[str] = []
+    fixed: dict[str, str] = {}
+    """Formats that take images of the encoder's own size alone, and why."""
+    refused: dict[str, str] = {}
+    """Formats that were asked for and have no place for a part of the checkpoint, and which."""
 
 
 Artifact = Dataset | Checkpoint | Report | Export

@@ -119,10 +119,13 @@ def listing(root: Path, labels: bool = False, splits: bool = False) -> list[Foun
     return images(_below(root, walk(root)), str(root), labels, splits)
 
 
-def walk(root: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+def walk(root: Path, suffixes: tuple[str, ...] = SUFFIXES, named: str = "") -> list[Path]:
     """Paths of the files under `root` whose names end so, sorted by their parts; hidden files and folders are left out.
 
     A symlink counts as what it points to while that lies under `root`, and is left out otherwise.
+
+    Args:
+        named: what the folder is called where a person wrote it; `source.path` where not given.
 
     Raises:
         UserError: where the folder is missing, cannot be read, or holds no such file.
@@ -130,13 +133,13 @@ def walk(root: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     what = "images" if suffixes == SUFFIXES else f"{_kinds(suffixes)} files"
     if not os.path.isdir(root):
         instead = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-        raise UserError(f"folder of {what} {root} {instead}: correct `source.path` (relative to the workspace), or put the {what} there")
+        raise UserError(f"folder of {what} {root} {instead}: correct {named or '`source.path` (relative to the workspace)'}, or put the {what} there")
     real = Path(os.path.realpath(root))
     seen: set[str] = set()
     paths = sorted(_walk(root, (real,), suffixes, seen), key=lambda p: p.parts)
     if not paths:
         others = f"; it holds {', '.join(sorted(seen))} files" if seen else ""
-        raise UserError(f"no {what} under {root}{others}: point `source.path` at a folder of {_kinds(suffixes)} files")
+        raise UserError(f"no {what} under {root}{others}: point {named or '`source.path`'} at a folder of {_kinds(suffixes)} files")
     return paths
 
 

@@ -104,7 +104,7 @@ def open_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Imag
         Unreadable: on anything that gives no picture, also where the file itself cannot be read.
     """
     if (array := _array(source, max_pixels)) is not None:
-        return _of_channels(array)
+        return from_array(array)
     with _opened(source) as (image, file):
         try:
             if _is_bomb(image, file, max_pixels):
@@ -175,7 +175,8 @@ def _array(source: Path | bytes, max_pixels: int, pixels: bool = True) -> NDArra
         return found
 
 
-def _of_channels(array: NDArray[np.uint8]) -> Image.Image | Bands:
+def from_array(array: NDArray[np.uint8]) -> Image.Image | Bands:
+    """The picture of pixels (H, W, C)."""
     if array.shape[2] in (1, 3):
         return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
     return Bands([Image.fromarray(np.ascontiguousarray(array[..., band])) for band in range(array.shape[2])])

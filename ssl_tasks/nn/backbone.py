@@ -19,13 +19,12 @@ def create(config: Encoder) -> Any:
     Raises:
         UserError: if timm knows no such model, or the model takes no such argument.
     """
-    architecture = config.name.split(".")[0]  # what follows a dot names pretrained weights
-    if not timm.is_model(architecture):
-        advice = did_you_mean(architecture, timm.list_models()) or "see timm.list_models()"
+    if not timm.is_model(architecture(config)):
+        advice = did_you_mean(architecture(config), timm.list_models()) or "see timm.list_models()"
         raise UserError(f"encoder.name '{config.name}': timm has no such model; {advice}")
     arguments = _arguments(config)
     try:
-        backbone = _create(architecture, config, arguments)
+        backbone, _ = _create(config, arguments)
     except (TypeError, AssertionError, ValueError) as error:
         given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(
@@ -39,6 +38,16 @@ def create(config: Encoder) -> Any:
     return backbone
 
 
+def architecture(config: Encoder) -> str:
+    """What `timm.create_model` knows the model by: what follows a dot in a name is the name of pretrained weights."""
+    return config.name.split(".")[0]
+
+
+def timm_arguments(config: Encoder) -> dict[str, Any]:
+    """What `timm.create_model` takes besides, for the model that `create` makes, but for its stem and pooling."""
+    return _create(config, _arguments(config))[1]
+
+
 def unpool(backbone: Any) -> None:
     """Let a timm model give what it would pool: tokens (B, P + N, D), or places (B, D, H, W); what it has behind its pooling works on each."""
     backbone.reset_classifier(0, "")
@@ -50,17 +59,17 @@ def _arguments(config: Encoder) -> dict[str, Any]:
     return {"in_chans": config.channels, **given, **config.options}
 
 
-def _create(architecture: str, config: Encoder, arguments: dict[str, Any]) -> Any:
-    """The timm model, of the config's image size where its kind has one, and taking crops of other sizes where it can do so."""
+def _create(config: Encoder, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The timm model, of the config's image size where its kind has one, and taking crops of other sizes where it can do so; and its arguments."""
     sized = {"img_size": config.image_size, **arguments}
     attempts = [{"dynamic_img_size": True, **sized}, sized] if config.is_vit or config.patch else []
     for attempt in attempts:
         try:
-            return timm.create_model(architecture, pretrained=False, num_classes=0, **attempt)
+            return timm.create_model(architecture(config), pretrained=False, num_classes=0, **attempt), attempt
         except TypeError as error:
             if "img_size" not in str(error):
                 raise
-    return timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
+    return timm.create_model(architecture(config), pretrained=False, num_classes=0, **arguments), arguments
 
 
 def _small_stem(backbone: nn.Module, config: Encoder) -> None:

@@ -3,10 +3,13 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssl_tasks.data.files import Files
+from ssl_tasks.data.images import Bands, Unreadable
+from ssl_tasks.data.store import centre_square, pixels
 from ssl_tasks.nn.encoder import TimmEncoder
 
 
@@ -59,3 +62,19 @@ def prepare(batch: Tensor, size: int, mean: list[float], std: list[float]) -> Te
     low = (side - size) // 2
     pixels = pixels[..., low : low + size, low : low + size]
     return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]
+
+
+def prepared(picture: Image.Image | Bands, channels: int, size: int, mean: list[float], std: list[float]) -> Tensor:
+    """One picture of any size as an encoder is fed it in evaluation, (1, C, size, size); grey becomes RGB and RGB grey.
+
+    Raises:
+        Unreadable: where an encoder of other than 1 or 3 channels is given a picture of another number.
+    """
+    square = centre_square(picture, min(round(size * 256 / 224), *picture.size))
+    if channels in (1, 3):
+        array = pixels(square, channels)
+    elif isinstance(square, Bands) and len(square.bands) == channels:
+        array = np.stack([np.asarray(band) for band in square.bands])
+    else:
+        raise Unreadable(f"not of {channels} channels")
+    return prepare(torch.from_numpy(array[None].copy()), size, mean, std)
