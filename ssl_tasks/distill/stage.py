@@ -151,9 +151,12 @@ def _student(
         tracker.note(note)
     head = classifier_head(encoder.dim, len(labels.classes)) if any(method.of_scores for method in config.methods) else None
     taps = [tap.student for method in config.methods for tap in method.taps]
-    network = Network(encoder, head, taps, places=wants_places(config.methods))
-    setting = Setting(network.shapes(), teacher, network, len(training.images), tuple(labels.classes), heads)
-    return Student(config, stage.views, network, [build(method, setting) for method in config.methods])
+    try:
+        network = Network(encoder, head, taps, places=wants_places(config.methods))
+        setting = Setting(network.shapes(), teacher, network, len(training.images), tuple(labels.classes), heads)
+        return Student(config, stage.views, network, [build(method, setting) for method in config.methods])
+    except UserError as error:
+        raise UserError(f"students.{name}: {error}") from error
 
 
 def _introduce(students: Mapping[str, Student]) -> None:
