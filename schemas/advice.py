@@ -16,7 +16,7 @@ from schemas.pipeline import Pipeline
 from schemas.references import Loc
 from schemas.smoothing import of_teacher
 from schemas.sources import Digits, Planted, Scenes, Source, Torchvision
-from schemas.stages import Curate, Distill, Ingest, Pretrain
+from schemas.stages import Curate, Distill, Finetune, Ingest, Pretrain
 from schemas.views import Views
 
 Advice = tuple[Loc, str]
@@ -33,25 +33,26 @@ def advice(pipeline: Pipeline) -> list[Advice]:
     """Warnings about the stages that train, in the order of the stages."""
     found: list[Advice] = []
     for name, stage in pipeline.stages.items():
-        if isinstance(stage, Pretrain | Distill):
-            training = _Training(stage, *_images(pipeline, stage.dataset))
+        if isinstance(stage, Pretrain | Distill | Finetune):
+            source, images = _images(pipeline, stage.dataset)
+            training = _Training(stage, source, math.ceil(stage.labels * images) if isinstance(stage, Finetune) else images)
             found += [(("stages", name, *loc), message) for topic in _TOPICS for loc, message in topic(training)]
-    return found
         if isinstance(stage, Distill) and (message := of_teacher(stage, pipeline.stages)):
             found.append((("stages", name, "teacher"), message))
+    return found
 
 
 @dataclass(frozen=True)
 class _Training:
     """A stage that trains, the source of its images, and how many there are at most; 0 where that is not known before it runs."""
 
-    stage: Pretrain | Distill
+    stage: Pretrain | Distill | Finetune
     source: Source
     images: int
 
     @property
     def method(self) -> Any:
-        """What a pretraining learns from; None for a distillation, whose students may each have methods of their own."""
+        """What a pretraining learns from; None for a finetune stage, and for a distillation, whose students may each have methods of their own."""
         return self.stage.method if isinstance(self.stage, Pretrain) else None
 
     @property
@@ -71,7 +72,9 @@ class _Training:
 
     @property
     def encoders(self) -> dict[Loc, Encoder]:
-        """The networks that are trained, by their place."""
+        """The networks that are trained from nothing, by their place."""
+        if isinstance(self.stage, Finetune):
+            return {("encoder",): self.stage.encoder} if self.stage.encoder else {}
         if isinstance(self.stage, Pretrain):
             return {("encoder",): self.stage.encoder}
         return {("students", name): student for name, student in self.stage.students.items()}
@@ -279,7 +282,7 @@ def _rate(training: _Training) -> Iterator[Advice]:
             yield place, f"a peak of {peak:.2g} is more than 10 times {told}"
         elif peak < 5e-4 * least / 30:
             yield place, f"a peak of {peak:.2g} is less than a thirtieth of {told}"
-    if train.optimizer.kind == "sgd" and peak > 10 * 0.05 * max(most, 1):
+    if train.optimizer.kind == "sgd" and not isinstance(training.stage, Finetune) and peak > 10 * 0.05 * max(most, 1):
         told = f"what SimSiam gives SGD for a batch of {training.batch}, 0.05 x batch / 256 (https://arxiv.org/abs/2011.10566)"
         yield place, f"a peak of {peak:.2g} is more than 10 times {told}"
 

@@ -9,10 +9,11 @@ from pydantic.fields import FieldInfo
 
 from schemas.artifacts import ArtifactType, Takes
 from schemas.distillers import DINOv2Students
+from schemas.encoders import Encoder
 from schemas.errors import did_you_mean
 from schemas.methods import PROTOTYPES
 from schemas.spec import Spec
-from schemas.stages import KINDS, Distill, Evaluate, Pretrain, StageBase
+from schemas.stages import KINDS, Distill, Evaluate, Finetune, Pretrain, StageBase, Whiten
 
 Loc = tuple[str | int, ...]
 
@@ -86,6 +87,8 @@ def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Itera
                 yield ("stages", name, *reference.loc), message
         if isinstance(stage, Evaluate):
             yield from ((("stages", name, *loc), message) for loc, message in _unjudged(stage, stages))
+        if isinstance(stage, Finetune):
+            yield from ((("stages", name, *loc), message) for loc, message in _not_finetuned(stage, stages))
         if isinstance(stage, Pretrain) and stage.continues and (earlier := stages.get(split(stage.continues)[0])):
             yield from ((("stages", name, *loc), message) for loc, message in _not_continued(stage, stage.continues, earlier))
         if isinstance(stage, Distill) and stage.teacher and (earlier := stages.get(split(stage.teacher)[0])):
@@ -124,6 +127,34 @@ def _unjudged(stage: Evaluate, stages: Mapping[str, StageBase]) -> Iterator[tupl
         for reference in references(comparison, ("compare", i)):
             if reference.text not in stage.models:
                 yield reference.loc, f"'{reference.text}' is not among the models of the stage"
+
+
+def encoder_of(checkpoint: str, stages: Mapping[str, StageBase]) -> Encoder | None:
+    """The encoder of a checkpoint before it is made, without a whitening; None where the stages do not tell."""
+    name, output = split(checkpoint)
+    others = {other: stage for other, stage in stages.items() if other != name}
+    match stages.get(name):
+        case Pretrain() as stage:
+            return stage.encoder
+        case Distill() as stage if output in stage.outputs:
+            return stage.trained(output).encoder
+        case Finetune() as stage:
+            return stage.encoder or encoder_of(str(stage.checkpoint), others)
+        case Whiten() as stage:
+            return encoder_of(stage.checkpoint, others)
+        case _:
+            return None
+
+
+def _not_finetuned(stage: Finetune, stages: Mapping[str, StageBase]) -> Iterator[tuple[Loc, str]]:
+    """Why a checkpoint cannot be trained by the strategy of a stage."""
+    if not stage.checkpoint:
+        return
+    earlier, encoder = stages.get(split(stage.checkpoint)[0]), encoder_of(stage.checkpoint, stages)
+    if isinstance(earlier, Whiten) and not stage.strategy.frozen:
+        yield ("strategy",), f"'{stage.checkpoint}' is whitened, which cannot be trained: take linear or mlp, or its checkpoint '{earlier.checkpoint}'"
+    if encoder and not encoder.is_vit and stage.strategy.kind == "lora":
+        yield ("strategy",), f"lora adapts the blocks of a vision transformer, and '{encoder.name}' has none: take unfreezing, lp_ft or full"
 
 
 def _not_continued(stage: Pretrain, name: str, earlier: StageBase) -> Iterator[tuple[Loc, str]]:

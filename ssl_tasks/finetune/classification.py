@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from schemas.stages import Finetune
@@ -10,6 +9,7 @@ from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import MEAN_STD, augment
 from ssl_tasks.finetune import strategies
 from ssl_tasks.finetune.lora import merge
+from ssl_tasks.losses.scores import cross_entropy
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.nn.batchnorm import GlobalBatchNorm
 from ssl_tasks.nn.classifier import Classifier
@@ -52,7 +52,7 @@ class Classification(Method):
         if phase != self._phase:
             self._phase = phase
             self._let_learn(self.plan.phases[phase].groups)
-        return {"cross_entropy": cross_entropy(self.model(views[0]).float(), labels, label_smoothing=self.stage.smoothing)}
+        return {"cross_entropy": cross_entropy(self.model(views[0]), labels, self.stage.smoothing)}
 
     def pace(self, progress: float) -> tuple[float, float]:
         """Each phase has the schedule for itself; a step belongs to the phase that it began in."""

@@ -67,7 +67,8 @@ def finetune(job: Job, tracker: Tracker, watch: Callable[[Learner], None] | None
     learner.record({"labelled_images": len(labelled.rows)}, tracker)
     learned = learner.method
     assert isinstance(learned, Classification)
-    learned.merge()
+    if distributed.is_main():  # other ranks may hold no more than parts of it
+        learned.merge()
     exported = "encoder" if stage.strategy.frozen else "finetuned encoder"
     sealed = training.seal(learner, exported, labelled.classes, hidden)
     distributed.stop()

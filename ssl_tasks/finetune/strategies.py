@@ -4,6 +4,8 @@ Linear probing and heads: https://arxiv.org/abs/2002.05709, section 4.1. LoRA: s
 https://arxiv.org/abs/2202.10054, section 4. Unfreezing: Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146, sections 3.2 and 3.3:
 one layer more at a time, from the top, each with a smaller rate than the one above.
 
+A probe that only turns gradients off still lets batch norms drift: here the encoder is in eval mode too.
+
 Differs from the papers: what is unfrozen at a time is a block of a ViT or a stage of a ConvNet, of which as many as the config says are
 trained at all. In each phase of LP-FT and of unfreezing the learning rate warms up and falls anew, instead of ULMFiT's one slanted triangle.
 """

@@ -10,19 +10,25 @@ from schemas.artifacts import Dataset
 from schemas.curation import most_kept
 from schemas.encoders import Encoder
 from schemas.job import CACHE
-from schemas.stages import Curate, Distill, Pretrain
+from schemas.references import encoder_of
+from schemas.stages import Curate, Distill, Finetune, Pretrain
 from workflows.engine.reuse import Plan, made
 
 
 def sizes(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Of each stage that trains: `parameters`, `steps`, `images_seen`, as text; a bound where the data is not curated yet."""
-    trained = {n: s.stage for n, s in plan.stages.items() if isinstance(s.stage, Pretrain | Distill)}
-    encoders = [e for s in trained.values() for e in _encoders(s)]
-    counts = parameters(plan.workspace, encoders)
+    """Of each stage that trains: `parameters`, `steps`, `images_seen`, as text; a bound where the data is not curated yet.
+
+    How many images have a label is not known before they are read: where only these are trained on, the numbers are those of a whole set.
+    """
+    trained = {n: s.stage for n, s in plan.stages.items() if isinstance(s.stage, Pretrain | Distill | Finetune)}
+    encoders = {name: _encoders(stage, plan) for name, stage in trained.items()}
+    counts = parameters(plan.workspace, [encoder for each in encoders.values() for encoder in each])
     found = {}
     for name, stage in trained.items():
         images, bound = _images(plan, plan.stages[name].inputs[stage.dataset])
-        found[name] = {"parameters": ", ".join(_count(counts.get(_id(e))) for e in _encoders(stage))}
+        if isinstance(stage, Finetune) and images:
+            images, bound = max(1, round(stage.labels * images)), "≈"
+        found[name] = {"parameters": ", ".join(_count(counts.get(_id(e))) for e in encoders[name])}
         if images:
             steps = stage.train.steps(images)
             found[name] |= {"steps": f"{bound}{steps:,}", "images_seen": f"{bound}{steps * min(stage.train.batch_size, images):,}"}
@@ -43,8 +49,14 @@ def parameters(workspace: Path, encoders: list[Encoder]) -> dict[str, int]:
     return known
 
 
-def _encoders(stage: Pretrain | Distill) -> list[Encoder]:
-    return [stage.encoder] if isinstance(stage, Pretrain) else [student.encoder for student in stage.students.values()]
+def _encoders(stage: Pretrain | Distill | Finetune, plan: Plan) -> list[Encoder]:
+    if isinstance(stage, Distill):
+        return [student.encoder for student in stage.students.values()]
+    if stage.encoder:
+        return [stage.encoder]
+    assert isinstance(stage, Finetune)
+    encoder = encoder_of(str(stage.checkpoint), {name: planned.stage for name, planned in plan.stages.items()})
+    return [encoder] if encoder else []
 
 
 def _id(encoder: Encoder) -> str:
