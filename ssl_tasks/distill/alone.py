@@ -11,9 +11,14 @@ from schemas.starts import StudentStart
 from schemas.students import Student
 
 
-def by_labels(student: Student) -> Student | None:
-    """The baseline of a student that learns class scores: the same without the teacher, from labels; None for any other."""
-    if not any(method.of_scores for method in student.methods):
+def by_labels(stage: Distill, name: str) -> Student | None:
+    """The baseline of a student that learns class scores: the same without the teacher, from labels.
+
+    None for any other, and where the config names what baselines learn from.
+    """
+    assert stage.baseline
+    student = stage.students[name]
+    if stage.baseline.method or not any(method.of_scores for method in student.methods):
         return None
     return student.model_copy(update={"method": CrossEntropy(), "init_from": _without_teacher(student)})
 

@@ -111,9 +111,10 @@ def _asked_for(stage: Distill, outputs: Mapping[str, Any], teacher: Checkpoint |
     Peers that are made already learn along with those that learn from them, and are not handed over again.
     """
     together, pretrained = {}, {}
-    for output in (each for each in stage.outputs if each in outputs or any(each in stage.beside(asked) for asked in outputs)):
+    needed = {*outputs, *(peer for asked in outputs if asked in stage.students for peer in stage.beside(asked))}
+    for output in (each for each in stage.outputs if each in needed):
         name = output if output in stage.students else output.removesuffix(ALONE)
-        student = stage.students[name] if output == name else alone.by_labels(stage.students[name])
+        student = stage.students[name] if output == name else alone.by_labels(stage, name)
         if student is None:
             pretrained[output] = alone.by_pretraining(stage, name, teacher)
         else:
