@@ -79,7 +79,7 @@ def stated(default: Any) -> Any:
         own = {name: stated(value) for name, (value, usual) in values.items() if value != usual}
         kind = getattr(default, "kind", None)
         return ({"kind": kind, **own} if own else kind) if kind else own
-    if isinstance(default, tuple):
+    if isinstance(default, tuple | list):
         return [stated(each) for each in default]
     return float(f"{default:.4g}") if isinstance(default, float) else default
 
