@@ -1,7 +1,7 @@
 """Bench: what protocols see of one model or baseline at a time: its features, and a classifier's scores, of one pass over the images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ssl_tasks.data.files import Files, open_images
 from ssl_tasks.data.store import side_for
 from ssl_tasks.evaluate import baselines
 from ssl_tasks.evaluate.accuracy import own_numbers
+from ssl_tasks.evaluate.cost import Speed
 from ssl_tasks.evaluate.knn import Floats, Ints
 from ssl_tasks.evaluate.results import Role
 from ssl_tasks.evaluate.split import Split
@@ -53,6 +54,7 @@ class Seen:
         model: what a timing runs, on the device where it is; None for raw pixels.
         shape: of an image as the model is fed it, (C, H, W).
         bytes: of the file of its weights; 0 where there is none.
+        timed: how fast its network was found to be, by device, batch and repeats: the same for all models of one network, which is timed once.
     """
 
     features: NDArray[np.float32]
@@ -62,6 +64,7 @@ class Seen:
     model: TimmEncoder | Classifier | None = None
     shape: tuple[int, int, int] = (0, 0, 0)
     bytes: int = 0
+    timed: dict[tuple[str, int, int], Speed] = field(default_factory=dict)
 
 
 class Bench:
@@ -75,6 +78,7 @@ class Bench:
         self.job, self.stage, self.parts, self.models, self.teachers = job, stage, parts, models, teachers
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self._said: dict[str, Said | None] = {}
+        self._timed: dict[tuple[str, int, int | None], dict[tuple[str, int, int], Speed]] = {}
 
     def seen(self, name: str, role: Role) -> Seen:
         """What protocols see of a model or baseline."""
@@ -95,7 +99,8 @@ class Bench:
             self._said[name] = said
         config = artifact.encoder
         shape = (config.channels, config.image_size, config.image_size)
-        return Seen(x, parameters(encoder), said, self._of_teacher(name), classifier or encoder, shape, artifact.sizes[WEIGHTS])
+        timed = self._timed.setdefault((config.model_dump_json(), len(artifact.classes), artifact.hidden), {})
+        return Seen(x, parameters(encoder), said, self._of_teacher(name), classifier or encoder, shape, artifact.sizes[WEIGHTS], timed)
 
     def _of_teacher(self, name: str) -> Said | None:
         if (teacher := self.teachers.get(name)) is None:

@@ -1,4 +1,4 @@
-"""How sure a number is: 95 % confidence intervals over seeds, and where there is one seed over the test images.
+"""How sure a number is: 95% confidence intervals over seeds, and where there is one seed over the test images.
 
 Several seeds: Student's t over them, which holds for new trainings on the same data. One seed: Wilson's interval of a share
 (1927, https://doi.org/10.1080/01621459.1927.10502953), and of the difference of two Newcombe's hybrid of theirs (1998, method 10,
@@ -42,9 +42,9 @@ def over_images(share: float, n: int) -> Interval:
     return Interval(max(0.0, middle - reach), min(1.0, middle + reach), "images")
 
 
-def of_difference(first: float, second: float, n: int) -> Interval:
-    """Newcombe's interval of the difference of two shares, each of n images, as if the images of both were drawn independently."""
-    a, b = over_images(first, n), over_images(second, n)
+def of_difference(first: float, n: int, second: float, m: int) -> Interval:
+    """Newcombe's interval of a share of n images less one of m, as if the images of both were drawn independently."""
+    a, b = over_images(first, n), over_images(second, m)
     difference = first - second
     low = difference - math.hypot(first - a.low, b.high - second)
     return Interval(low, difference + math.hypot(a.high - first, second - b.low), "images")

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from ssl_tasks.evaluate import words
 from ssl_tasks.evaluate.palette import WIDTH, Style, dress
 from ssl_tasks.report.theme import Theme
+
+LOGARITHMIC = 3
+"""How much the dearest must cost more than the cheapest for a logarithmic scale."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def front(points: Sequence[Point], price: str) -> list[Point]:
 
 
 def pareto(points: Sequence[Point], of: str, styles: Mapping[str, Style], theme: Theme) -> Figure:
-    """A panel a price, a marker a model with its 95 % interval; the front is a line, and what lies off it is pale.
+    """A panel a price, a marker a model with its 95% interval; the front is a line, and what lies off it is pale.
 
     Args:
         points: all with the same prices.
@@ -53,9 +56,10 @@ def pareto(points: Sequence[Point], of: str, styles: Mapping[str, Style], theme:
         dress(axes, price, theme)
         axes.grid(axis="x", color=theme.line, linewidth=0.7)
         _panel(axes, points, price, styles, theme)
-    low, high = (edge(p.value for p in points) for edge in (min, max))
-    margin = max(0.12 * (high - low), 0.5)
-    panels[0].set_ylim(low - margin, high + margin)
+    low, high = (edge(point.value for point in points) for edge in (min, max))
+    span = max(high - low, 1.0)
+    low, high = max(low - span, min(point.low for point in points)), min(high + span, max(point.high for point in points))
+    panels[0].set_ylim(low - 0.06 * span, high + 0.06 * span)
     panels[0].yaxis.set_major_locator(MaxNLocator(5))
     panels[0].set_ylabel(f"{of}, %", fontsize=8, color=theme.muted)
     marks = [_mark(styles[point.name], theme) for point in points]
@@ -78,12 +82,16 @@ def _panel(axes: Axes, points: Sequence[Point], price: str, styles: Mapping[str,
         axes.plot(x, point.value, "o", color=colour, markerfacecolor=theme.card, markersize=6.5, markeredgewidth=0, zorder=2.5)
         fill = "none" if styles[point.name].hollow else colour
         axes.plot(x, point.value, "o", color=colour, markerfacecolor=fill, markersize=6.5, markeredgewidth=1.5, alpha=alpha, zorder=3)
-    axes.set_xscale("log")
     least = min(point.prices[price] for point in points)
-    axes.set_xlim(least / (most / least) ** 0.08 / 1.1, most * (most / least) ** 0.08 * 1.1)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if most / least < 100 else (1,), numticks=6))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.big(value) if value >= 1 else f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    ratio = most / least
+    if ratio >= LOGARITHMIC:
+        axes.set_xscale("log")
+        axes.set_xlim(least / ratio**0.08 / 1.1, most * ratio**0.08 * 1.1)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 30 else (1, 3) if ratio < 1000 else (1,), numticks=6))
+    else:
+        axes.set_xlim(least - 0.1 * (most - least) - 0.02 * most, most + 0.1 * (most - least) + 0.02 * most)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.big(value) if value >= 1000 else f"{value:g}"))
     axes.minorticks_off()
 
 

@@ -71,8 +71,8 @@ def _pareto(story: Story) -> Iterator[Plate]:
         return
     styles = {group(name): style for name, style in story.styles.items()}
     caption = (
-        f"Percent of test images that are right ({story.titles[of]}) against what a model takes, on logarithmic scales. The line is the front: "
-        "no model here reaches more for as little. What lies off it is pale; a vertical line is the 95 % interval. Hollow: trained alone."
+        f"Percent of test images that are right ({story.titles[of]}) against what a model takes. The line is the front: "
+        "no model here reaches more for as little. What lies off it is pale; a vertical line is the 95% interval. Hollow: trained alone."
     )
     yield Plate("pareto", "results", "What it reaches for what it takes", caption, lambda theme: pareto(points, story.titles[of], styles, theme))
 
@@ -91,7 +91,7 @@ def _points(story: Story, of: str) -> list[Point]:
         if "latency_cuda" in priced:
             del priced["latency_cpu"]
         value = 100 * statistics.fmean(row.value for row in rows)
-        points.append(Point(name, value, 100 * ends.low, 100 * ends.high, {PRICES[metric]: price for metric, price in priced.items()}))
+        points.append(Point(name, value, 100 * max(ends.low, 0), 100 * min(ends.high, 1), {PRICES[metric]: price for metric, price in priced.items()}))
     most = max((len(point.prices) for point in points), default=0)
     return [point for point in points if len(point.prices) == most]
 

@@ -28,7 +28,7 @@ class Number(NamedTuple):
 
 
 class Skipped(Exception):
-    """A protocol says nothing of a model; the message says why."""
+    """A protocol says nothing of a model; the message says why, after the model's name."""
 
 
 def score(protocol: Protocol, seen: Seen, parts: Split, seed: int, device: str) -> list[Number]:
@@ -76,7 +76,7 @@ def check_classifiers(protocols: Sequence[Protocol], classifiers: int, name: str
 
 def _classifier(seen: Seen) -> Said:
     if seen.said is None:
-        raise Skipped("no classifier")
+        raise Skipped("is no classifier")
     return seen.said
 
 
@@ -90,9 +90,9 @@ def _classes_known(seen: Seen) -> Said:
 def _fidelity(seen: Seen) -> list[Number]:
     own, teacher = _classifier(seen), seen.teacher
     if teacher is None:
-        raise Skipped("its teacher is no classifier, or is not among the models")
+        raise Skipped("has no teacher among the models that is a classifier")
     if sorted(own.classes) != sorted(teacher.classes):
-        raise Skipped("its classes are not its teacher's")
+        raise Skipped("does not have its teacher's classes")
     taught = teacher.queries[:, [teacher.classes.index(name) for name in own.classes]]
     n = len(own.queries)
     return [Number("agreement", [agreement(own.queries, taught)], n), Number("kl", [divergence(own.queries, taught)], n)]
@@ -116,7 +116,7 @@ def _calibration(said: Said, bins: int) -> list[Number]:
 
 def _cost(seen: Seen, protocol: Cost) -> list[Number]:
     if seen.model is None or not seen.bytes:
-        raise Skipped("a baseline")
+        raise Skipped("is a baseline")
     model = seen.model.eval()
     found = [
         Number("parameters", [float(parameters(model))], 1),
@@ -124,7 +124,10 @@ def _cost(seen: Seen, protocol: Cost) -> list[Number]:
         Number("megabytes", [seen.bytes / 1e6], 1),
     ]
     for device in cost.devices():
-        speed = cost.speed(model, seen.shape, device, protocol.batch, protocol.repeats)
+        settings = (device, protocol.batch, protocol.repeats)
+        if settings not in seen.timed:
+            seen.timed[settings] = cost.speed(model, seen.shape, *settings)
+        speed = seen.timed[settings]
         latency: Metric = "latency_cuda" if device == "cuda" else "latency_cpu"
         throughput: Metric = "throughput_cuda" if device == "cuda" else "throughput_cpu"
         found += [Number(latency, [speed.latency], speed.passes), Number(throughput, [speed.throughput], speed.passes)]

@@ -18,6 +18,9 @@ BETTER: dict[Metric, int] = {"accuracy": 1, "agreement": 1, "kl": -1, "ece": -1,
 """1 where more is better, -1 where less is; a metric that is not here says nothing of better and worse."""
 SHARES: tuple[Metric, ...] = ("accuracy", "agreement")
 """Shares of the images that were looked at."""
+LEAST: dict[Metric, float] = {"effective_rank": 1.0}
+MOST: dict[Metric, float] = {"accuracy": 1.0, "agreement": 1.0, "ece": 1.0, "ece_scaled": 1.0}
+"""What a value of quality can be at least (0 unless stated), and at most."""
 
 
 @dataclass(frozen=True)
@@ -145,5 +148,5 @@ def skips(skipped: Mapping[str, Mapping[str, str]]) -> list[str]:
     lines = []
     for protocol, models in skipped.items():
         for reason in dict.fromkeys(models.values()):
-            lines.append(f"{protocol} skips {', '.join(name for name, why in models.items() if why == reason)}: {reason}")
+            lines.append(f"Not judged by {protocol}: {', '.join(name for name, why in models.items() if why == reason)}, which {reason}")
     return lines

@@ -1,5 +1,6 @@
 """What each student is worth: beside its teacher, the same network trained alone, and the same network untrained. Plain data, no models."""
 
+import math
 import re
 import statistics
 from collections.abc import Collection, Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Any, get_args
 from schemas.references import split
 from schemas.stages import Comparison
 from ssl_tasks.evaluate.intervals import Interval, of_difference, over_images, over_seeds
-from ssl_tasks.evaluate.results import SHARES, Expense, Metric, Quality, Row
+from ssl_tasks.evaluate.results import LEAST, MOST, SHARES, Expense, Metric, Quality, Row
 
 PARTS = ("teacher", "distilled", "student_alone", "random_init")
 DELTAS = {"distilled_minus_alone": "student_alone", "distilled_minus_teacher": "teacher"}
@@ -32,7 +33,7 @@ def group(name: str) -> str:
 def students(rows: Sequence[Row], comparisons: Sequence[Comparison], untrained: Mapping[str, str]) -> list[dict[str, Any]]:
     """One entry a student, with all of its seeds: of each measure what it reaches distilled, its teacher, alone, untrained, and both deltas.
 
-    A number is `mean` and `values`, and where it can be told `low`, `high` and `over`: 95 % over seeds, or over test images.
+    A number is `mean` and `values`, and where it can be told `low`, `high` and `over`: 95% over seeds, or over test images.
 
     Args:
         untrained: of each model the name of its baseline at random initialisation, which need not be among the rows.
@@ -64,26 +65,25 @@ def _student(name: str, members: Sequence[Comparison], found: Found, untrained: 
 def _measure(measure: str, models: Mapping[str, Sequence[str | None]], found: Found) -> dict[str, Any]:
     entry: dict[str, Any] = {}
     for part, names in models.items():
-        if once := _rows(dict.fromkeys(names), measure, found):
-            entry[part] = _estimate([row.value for row in once], over_images(once[0].value, once[0].n) if once[0].metric in SHARES else None)
+        if once := [found[name, measure] for name in dict.fromkeys(names) if name and (name, measure) in found]:
+            first = once[0]
+            images = over_images(first.value, first.n) if first.metric in SHARES else None
+            entry[part] = _estimate([row.value for row in once], images, LEAST.get(first.metric, 0.0), MOST.get(first.metric, math.inf))
     for delta, other in DELTAS.items():
         paired = [(found.get((a or "", measure)), found.get((b or "", measure))) for a, b in zip(models["distilled"], models[other], strict=True)]
-        pairs = [(a, b) for a, b in paired if a and b]
-        if pairs:
+        if pairs := [(a, b) for a, b in paired if a and b]:
             first, second = pairs[0]
-            images = of_difference(first.value, second.value, first.n) if first.metric in SHARES else None
-            entry[delta] = _estimate([a.value - b.value for a, b in pairs], images)
+            images = of_difference(first.value, first.n, second.value, second.n) if first.metric in SHARES else None
+            most = MOST.get(first.metric, math.inf)
+            entry[delta] = _estimate([a.value - b.value for a, b in pairs], images, -most, most)
     return entry
 
 
-def _rows(names: Mapping[str | None, None], measure: str, found: Found) -> list[Row]:
-    return [found[name, measure] for name in names if name and (name, measure) in found]
-
-
-def _estimate(values: Sequence[float], images: Interval | None) -> dict[str, Any]:
-    """A number of several seeds, or of one; then with the interval over the test images, where there is one."""
+def _estimate(values: Sequence[float], images: Interval | None, least: float, most: float) -> dict[str, Any]:
+    """A number of several seeds, or of one; then with the interval over the test images, where there is one. No interval leaves what is possible."""
     interval = over_seeds(values) if len(values) > 1 else images
-    return {"mean": statistics.fmean(values), "values": list(values), **(interval._asdict() if interval else {})}
+    ends = {"low": max(interval.low, least), "high": min(interval.high, most), "over": interval.over} if interval else {}
+    return {"mean": statistics.fmean(values), "values": list(values), **ends}
 
 
 def costs(rows: Sequence[Row], names: Collection[str | None]) -> dict[Metric, float]:

@@ -13,6 +13,7 @@ COLUMNS: dict[Metric, str] = {
     "parameters": "parameters", "flops": "FLOPs", "megabytes": "MB", "latency_cpu": "ms an image", "throughput_cpu": "images/s",
     "latency_cuda": "ms an image, GPU", "throughput_cuda": "images/s, GPU",
 }  # fmt: skip
+EN_DASH = "\N{EN DASH}"
 TITLES = {
     "teacher": "teacher",
     "distilled": "distilled",
@@ -40,8 +41,9 @@ def students(story: Story) -> list[dict[str, Any]]:
 
 
 def _models(entry: Mapping[str, Any], part: str) -> str:
-    """Which models a row is of, where that is not said by its title."""
-    return ", ".join(dict.fromkeys(group(name) for name in entry["models"][part])) if part in ("teacher", "student_alone") else ""
+    """Which models a row is of, where its title and the student's name do not say it."""
+    names = dict.fromkeys(group(name) for name in entry["models"].get(part, ()))
+    return ", ".join(names) if part in ("teacher", "student_alone") and list(names) != [TITLES[part]] else ""
 
 
 def _cell(estimate: Mapping[str, Any] | None, metric: Metric, is_delta: bool) -> dict[str, str]:
@@ -57,7 +59,7 @@ def _cell(estimate: Mapping[str, Any] | None, metric: Metric, is_delta: bool) ->
     low, high = estimate["low"], estimate["high"]
     worth = (low > 0) - (high < 0) if is_delta else 0
     tone = {1: "up", -1: "down", 0: ""}[worth * BETTER.get(metric, 0)]
-    return {"value": told(estimate["mean"]), "interval": f"{told(low)} to {told(high)}", "tone": tone}
+    return {"value": told(estimate["mean"]), "interval": f"{told(low)}{' to ' if is_delta else EN_DASH}{told(high)}", "tone": tone}
 
 
 def intervals(story: Story) -> str:
@@ -68,9 +70,9 @@ def intervals(story: Story) -> str:
         "another training"
     )
     if not seeds or seeds == [1]:
-        return f"One seed: 95 % intervals are {images}."
+        return f"One seed: 95% intervals are {images}."
     over = f"over {' or '.join(str(n) for n in seeds if n > 1)} seeds (Student's t)"
-    return f"95 % intervals of students are {over}; where there is one training, such as of a teacher, {images}."
+    return f"95% intervals of students are {over}; where there is one training, such as of a teacher, {images}."
 
 
 def costs(story: Story) -> dict[str, Any]:

@@ -153,17 +153,17 @@ def lead(rows: Sequence[Row], students: Sequence[Mapping[str, Any]], titles: Map
 
 def _sentence(entry: Mapping[str, Any], scored: Sequence[str], found: Mapping[tuple[str, str], Row], titles: Mapping[str, str]) -> str:
     parts = entry["measures"][scored[0]]
-    own, seeds = parts["distilled"]["mean"], f", the mean of {entry['seeds']} seeds" if entry["seeds"] > 1 else ""
+    own, start = parts["distilled"]["mean"], f"On average over {entry['seeds']} seeds, " if entry["seeds"] > 1 else ""
     if "teacher" in parts:
         student, teacher = (found[entry["models"][part][0], scored[0]] for part in ("distilled", "teacher"))
         share = student.parameters / teacher.parameters
         named = enumerated(entry["models"]["teacher"])
         told = (
-            f"{entry['name']} reaches {round(own / parts['teacher']['mean'] * 100, 1):g}% of {named}'s {titles[scored[0]]} accuracy with "
-            f"{share:.{int(share < 0.01)}%} of its parameters{seeds}."
+            f"{start}{entry['name']} reaches {round(own / parts['teacher']['mean'] * 100, 1):g}% of {named}'s {titles[scored[0]]} accuracy with "
+            f"{share:.{int(share < 0.01)}%} of its parameters."
         )
     else:
-        told = f"{entry['name']} reaches {number(own, 'accuracy')}% in {titles[scored[0]]}{seeds}."
+        told = f"{start}{entry['name']} reaches {number(own, 'accuracy')}% in {titles[scored[0]]}."
     against = [
         f"{signed(entry['measures'][m]['distilled_minus_alone']['mean'] * 100)} {titles[m]}" for m in scored if "distilled_minus_alone" in entry["measures"][m]
     ]
