@@ -282,6 +282,8 @@ def output_config(stage: StageBase, output: str) -> dict[str, Any]:
     if isinstance(stage, Distill):
         for name in ("method", "train", "teacher_cache", "spread"):  # of each student, by now
             del stated[name]
+        if len(stated["students"]) > 1:  # peers, whose configs are the same but for which of them it is
+            stated["output"] = output
         for student in stated["students"].values():
             student["train"] = {name: value for name, value in student["train"].items() if name not in FITTING}
     return stated
