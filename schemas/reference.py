@@ -11,6 +11,7 @@ from schemas import shapes
 from schemas.catalog import GROUPS, meaning, parameters, stated
 from schemas.embeddings import Embedding
 from schemas.encoders import Encoder
+from schemas.exports import Registered
 from schemas.pipeline import Pipeline, Schedule
 from schemas.resources import Resources
 from schemas.spec import Spec
@@ -22,7 +23,15 @@ from schemas.views import PRESETS, Views
 FILE = Path(__file__).parents[1] / "docs" / "reference.md"
 PROSE = Path(__file__).with_name("language.md")
 _UNIONS: dict[str, Any] = {"Stage": Stage, **{name.capitalize(): union for name, union in GROUPS.items()}, "Embedding": Embedding, "Optimizer": Optimizer}
-_MAPPINGS: dict[str, type[Spec]] = {"Encoder": Encoder, "Views": Views, "Train": Train, "Resources": Resources, "Comparison": Comparison, "Schedule": Schedule}
+_MAPPINGS: dict[str, type[Spec]] = {
+    "Encoder": Encoder,
+    "Views": Views,
+    "Train": Train,
+    "Resources": Resources,
+    "Comparison": Comparison,
+    "Registered": Registered,
+    "Schedule": Schedule,
+}
 
 
 def reference() -> str:

@@ -85,7 +85,10 @@ def _channels(count: int) -> str:
 
 def _files(_original: Original, outcome: Outcome, _background: Background) -> Iterator[str]:
     yield "\n## Files\n"
-    yield f"Each was loaded in its own runtime and compared with the original before it was handed out (`{CHECKS}`); a difference of {TOLERANCE:g} of the largest value is allowed.\n"
+    yield (
+        f"Each was loaded in its own runtime and compared with the original before it was handed out (`{CHECKS}`); "
+        f"a difference of {TOLERANCE:g} of the largest value is allowed.\n"
+    )
     yield "| format | checked in | images | largest difference | over the largest value |\n|---|---|---|---|---|"
     for name, made in outcome.made.items():
         sizes = ", ".join(f"{height}x{width}" for height, width in made.sizes)

@@ -146,7 +146,7 @@ def test_schema_is_the_committed_one(workspace: Path) -> None:
     assert json.loads(sslflow("schema", cwd=workspace).stdout) == json.loads((ROOT / "schemas/pipeline.schema.json").read_text())
 
 
-COMMANDS = ("validate", "plan", "run", "runs", "show", "methods", "schema", "deploy", "up", "down", "ui")
+COMMANDS = ("validate", "plan", "run", "runs", "show", "methods", "schema", "deploy", "up", "down", "ui", "export", "embed")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

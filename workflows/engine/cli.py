@@ -1,6 +1,5 @@
 """The command line. Each command is a few lines over the modules beside this one, imported when it is called."""
 
-import json
 import os
 import signal
 import sys
@@ -13,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import InvalidPipeline, Problem, UserError
+from workflows.engine import cli_models
+from workflows.engine.cli_options import DONE, FAILED, INTERRUPTED, INVALID, Json, Workspace, print_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,17 +23,13 @@ app = typer.Typer(
     help="Self-supervised vision models as a reproducible pipeline.",
 )
 
-DONE, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
+app.add_typer(cli_models.app)
 
 File = Annotated[Path, typer.Argument(help="Pipeline YAML", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as stages.teacher.train.epochs=5.", show_default=False)]
 Start = Annotated[str, typer.Option("--from", metavar="STAGE", help="Run this stage and all that depend on it again; what it takes from must be made.")]
 Until = Annotated[str, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 Force = Annotated[list[str], typer.Option("--force", metavar="STAGE", help="Run this stage again, and all that depend on it.", show_default=False)]
-Workspace = Annotated[
-    Path, typer.Option("--workspace", envvar="SSLFLOW_WORKSPACE", help="Where .sslflow/, data/ and mlflow.db are.", show_default="current folder")
-]
 
 
 def main() -> None:
@@ -64,7 +61,7 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Pipeline YAML fil
         except InvalidPipeline as invalid:
             faults += invalid.problems
     if as_json:
-        _print({"valid": not faults, "problems": [_stated(p) for p in faults], "warnings": [_stated(p) for p in doubts]})
+        print_json({"valid": not faults, "problems": [_stated(p) for p in faults], "warnings": [_stated(p) for p in doubts]})
     else:
         for line in [*map(str, faults), *(f"warning: {doubt}" for doubt in doubts)]:
             print(line, file=sys.stderr)
@@ -96,7 +93,7 @@ def plan(file: File, sets: Sets = [], start: Start = "", until: Until = "", forc
             }
             for p in made.stages.values()
         ]
-        _print({"pipeline": made.pipeline.name, "to_run": [p.name for p in made.todo], "stages": stages, "warnings": [_stated(p) for p in doubts]})
+        print_json({"pipeline": made.pipeline.name, "to_run": [p.name for p in made.todo], "stages": stages, "warnings": [_stated(p) for p in doubts]})
         return
     from workflows.engine.display import console, plan_table
 
@@ -119,7 +116,7 @@ def run(file: File, sets: Sets = [], start: Start = "", until: Until = "", force
     with _quiet_stdout() if as_json else nullcontext(), live:
         outcome = run_pipeline(file, workspace, sets, select=Selection(start, until, force), listen=unheard if as_json else live)
     if as_json:
-        _print(outcome_json(outcome))
+        print_json(outcome_json(outcome))
     else:
         print_outcome(out, outcome)
     raise SystemExit({"nothing to do": DONE, "done": DONE, "failed": FAILED, "cancelled": INTERRUPTED}[outcome.status])
@@ -134,7 +131,7 @@ def runs(workspace: Workspace = Path("."), limit: Annotated[int, typer.Option(he
 
     records = list(islice(ledger.runs(workspace.resolve()), limit))
     if as_json:
-        _print(records)
+        print_json(records)
         return
     from rich.table import Table
 
@@ -171,14 +168,14 @@ def show(
             raise UserError("--image asks of one dataset, --against compares two: give one of them")
         if image:
             fates = images.fates(folder, name, image)
-            _print(images.image_json(fates)) if as_json else images.print_image(fates)
+            print_json(images.image_json(fates)) if as_json else images.print_image(fates)
         else:
             told = images.difference(folder, name, against)
-            _print(told) if as_json else images.print_difference(told)
+            print_json(told) if as_json else images.print_difference(told)
         return
     found = lineage.find(folder, name)
     if as_json:
-        _print(found if isinstance(found, dict) else artifact_json(folder, found))
+        print_json(found if isinstance(found, dict) else artifact_json(folder, found))
     elif isinstance(found, dict):
         print_run(folder, found)
     else:
@@ -200,7 +197,7 @@ def methods(as_json: Json = False) -> None:
 
     entries = catalog()
     if as_json:
-        _print([asdict(entry) for entry in entries])
+        print_json([asdict(entry) for entry in entries])
         return
     from workflows.engine.display import console
     from workflows.engine.explain import print_catalog
@@ -213,7 +210,7 @@ def schema() -> None:
     """Print the JSON Schema of a pipeline file, with which an editor completes it."""
     from schemas.json_schema import pipeline_schema
 
-    _print(pipeline_schema())
+    print_json(pipeline_schema())
 
 
 @app.command(epilog="Example: sslflow deploy workflows/quickstart.yaml --pool local --cron '0 3 * * 1'")
@@ -258,10 +255,6 @@ def ui(port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
 
 def _stated(problem: Problem) -> dict[str, Any]:
     return {**asdict(problem), "file": str(problem.file)}
-
-
-def _print(document: Any) -> None:
-    print(json.dumps(document, indent=1, default=str))
 
 
 @contextmanager

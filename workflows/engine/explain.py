@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from schemas.artifacts import Artifact, Checkpoint, Dataset, read
+from schemas.artifacts import Artifact, Checkpoint, Dataset, Export, read
 from schemas.catalog import Entry
 from schemas.stages import Stage
 from workflows.engine import lineage
@@ -47,6 +47,11 @@ def print_outcome(out: Console, outcome: Outcome) -> None:
     for planned in outcome.plan.stages.values():
         if planned.stage.kind == "curate" and any("report.html" in artifact.files for artifact in outcome.plan.artifacts(planned).values()):
             out.print(f"curated: {latest(outcome.plan, planned.name) / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    for planned in outcome.plan.stages.values():
+        for artifact in outcome.plan.artifacts(planned).values():
+            if isinstance(artifact, Export):
+                told = f"exported: {latest(outcome.plan, planned.name)} ({', '.join(artifact.formats)}; README.md is the model card)"
+                out.print(told, highlight=False, markup=False, soft_wrap=True)
     students = [(p, o) for p in outcome.plan.stages.values() if p.stage.kind == "distill" for o in outcome.plan.artifacts(p)]
     if students and outcome.status in ("done", "nothing to do"):
         planned, output = students[0]
@@ -96,6 +101,9 @@ def _facts(link: Artifact) -> list[str]:
     facts = [", ".join(f"{path}={value}" for path, value in flatten(link.config) if path in stated or path.endswith(".kind"))]
     if isinstance(link, Dataset):
         facts.append(f"{link.kept:,} train images kept of {link.rows:,} images, manifest sha256 {link.manifest[:12]}")
+    if isinstance(link, Export):
+        facts.append(f"{', '.join(link.formats)}, each as the original")
+        facts += [f"{name} not made: {reason}" for name, reason in link.refused.items()]
     if link.data_version:
         facts.append(f"data.version {link.data_version}")
     if commit := link.environment.get("git_commit"):

@@ -86,7 +86,7 @@ def _behind(workspace: Path, artifact: Artifact) -> list[tuple[Dataset, str]]:
     """The Datasets that a Checkpoint or Report, or a model that it comes from, was made on, each with what for."""
     found: dict[str, tuple[Dataset, list[str]]] = {}
     for _, link in lineage.chain(workspace, artifact):
-        if not isinstance(link, Dataset) and link.config["dataset"] in link.parents:
+        if not isinstance(link, Dataset) and link.config.get("dataset") in link.parents:
             folder = workspace / ARTIFACTS / link.parents[link.config["dataset"]]
             if (folder / "artifact.json").exists() and isinstance(dataset := read(folder), Dataset):
                 found.setdefault(dataset.key, (dataset, []))[1].append(f"{link.stage} was {'evaluated' if link.type == 'Report' else 'trained'} on it")

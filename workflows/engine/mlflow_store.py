@@ -135,8 +135,12 @@ class Store:
                 self._client.log_artifact(run, operation["path"], operation["folder"] or None)
             case "link":
                 self._link(run, operation)
+            case "pyfunc":
+                self._pyfunc(run, operation)
             case "register":
                 self._register(run, operation)
+            case "alias":
+                self._alias(operation["name"], operation["alias"], operation["key"])
             case "end":
                 self._client.set_terminated(run, operation["status"], operation["time"])
 
@@ -186,6 +190,15 @@ class Store:
                 self._log(run, [{"tags": tags}])
                 return
 
+    def _pyfunc(self, run: str, operation: Operation) -> None:
+        """Describe a folder of the run's files as a model that `mlflow.pyfunc` loads by a module of ours."""
+        from mlflow import pyfunc
+        from mlflow.models import Model
+
+        model = Model(artifact_path=operation["folder"], run_id=run)
+        pyfunc.add_to_model(model, loader_module=operation["loader"], data=operation["data"])
+        self._client.log_text(run, model.to_yaml(), f"{operation['folder']}/MLmodel")
+
     def _register(self, run: str, operation: Operation) -> None:
         """Register a folder of the run's files as a version of a model: one for each artifact, with its lineage as tags."""
         name, key = operation["name"], operation["tags"]["sslflow.key"]
@@ -194,10 +207,21 @@ class Store:
         except self._refusal as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        versions = self._client.search_model_versions(f"name = '{name}'", max_results=1000)
-        if not any(v.tags.get("sslflow.key") == key for v in versions):
+        if self._version(name, key) is None:
             source = f"{self._client.get_run(run).info.artifact_uri}/{operation['folder']}"
             self._client.create_model_version(name, source, run, tags=operation["tags"], await_creation_for=0)
+        if operation.get("alias"):
+            self._alias(name, operation["alias"], key)
+
+    def _version(self, name: str, key: str) -> str | None:
+        """The version of a registered model that an artifact is."""
+        versions = self._client.search_model_versions(f"name = '{name}'", max_results=1000)
+        return next((str(v.version) for v in versions if v.tags.get("sslflow.key") == key), None)
+
+    def _alias(self, name: str, alias: str, key: str) -> None:
+        """Let an alias point to the version that an artifact is, where there is one."""
+        if version := self._version(name, key):
+            self._client.set_registered_model_alias(name, alias, version)
 
 
 def _row_is_there(error: BaseException) -> bool:

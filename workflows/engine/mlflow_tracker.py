@@ -5,7 +5,6 @@ Nothing here waits for MLflow or fails because of it: each call queues operation
 """
 
 import getpass
-import re
 import socket
 import sys
 from collections.abc import Mapping
@@ -15,11 +14,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from schemas.artifacts import MANIFEST, Artifact, Checkpoint
+from schemas.artifacts import Artifact
 from schemas.errors import UserError
 from schemas.job import Job
 from schemas.pipeline import Pipeline
 from schemas.resources import Resources
+from workflows.engine.mlflow_models import aliases, file, versions
 from workflows.engine.mlflow_spool import Say, Sender, Spool, Unreachable, send_all
 from workflows.engine.mlflow_store import Store, file_uri
 from workflows.engine.mlflow_ui import check, tracking_uri
@@ -34,8 +34,6 @@ _FIGURES = (".png", ".svg", ".html")
 _SPEED_EVERY = 10.0
 """Seconds between two records of a stage's speed."""
 _LONGEST_TAG = 5000
-_LARGEST_MODEL = 200_000_000
-"""Bytes of a student up to which its files are copied into MLflow; a larger one is only named there."""
 
 
 class Execution:
@@ -121,7 +119,7 @@ class Execution:
         if self._tries[name] == 1:
             self.put(name, "log", params=params(_config(job.stage.model_dump(mode="json"))))
             self._inputs(planned)
-        return StageRun(self, name, planned.stage.kind)
+        return StageRun(self, name)
 
     def reused(self, planned: Planned, artifacts: Mapping[str, Artifact]) -> None:
         """Show a stage that was made before, with the numbers it had then and a link to the run that made it."""
@@ -135,6 +133,8 @@ class Execution:
         self._inputs(planned)
         for output, key in planned.outputs.items():
             self.put(name, "link", tag=_key_tag(output), key=key)
+        for verb, fields in (operation for artifact in artifacts.values() for operation in aliases(artifact)):
+            self.put(name, verb, **fields)
         self.put(name, "end", status="FINISHED", time=now())
 
     def _stage_tags(self, planned: Planned, outputs: Mapping[str, str]) -> dict[str, str]:
@@ -181,9 +181,9 @@ class Execution:
 class StageRun:
     """The child run of one stage. `follow` takes the events that the stage's process writes, one by one."""
 
-    def __init__(self, execution: Execution, name: str, kind: str) -> None:
+    def __init__(self, execution: Execution, name: str) -> None:
         self._put, self._pipeline = execution.put, execution._pipeline.name
-        self._name, self._kind = name, kind
+        self._name = name
         self._params: dict[str, str] = {}
         self._notes: list[str] = []
         self._step = 0
@@ -225,29 +225,12 @@ class StageRun:
                 metrics=points(artifact.metrics, self._step, prefix=output),
                 tags={f"sslflow.folder{output and '.' + output}": str(artifact.folder), **manifest_hash(artifact)},
             )
-            for file in artifact.files:
-                if file.endswith(_FIGURES) or file == "results.json":
-                    self._file(output, artifact, file)
-            if self._kind == "distill" and isinstance(artifact, Checkpoint):
-                self._register(output, artifact)
+            figures = (name for name in artifact.files if name.endswith(_FIGURES) or name == "results.json")
+            for verb, fields in (*(file(artifact, name, output) for name in figures), *versions(artifact, self._pipeline, self._name, output)):
+                self._put(self._name, verb, **fields)
         if error:
             self._put(self._name, "log", tags={"sslflow.error": error[:_LONGEST_TAG]})
         self._put(self._name, "end", status=STATUS[status], time=now(), now=True)
-
-    def _file(self, output: str, artifact: Artifact, name: str) -> None:
-        folder = "/".join(part for part in (output, *Path(name).parent.parts) if part)
-        self._put(self._name, "file", path=str(artifact.path(name).resolve()), folder=folder)
-
-    def _register(self, student: str, artifact: Checkpoint) -> None:
-        """Make a distilled student a version of a registered model, with its files and its lineage."""
-        files = (MANIFEST, *artifact.files)
-        if sum(artifact.path(name).stat().st_size for name in files) <= _LARGEST_MODEL:
-            for name in files:
-                self._file(student, artifact, name)
-        name = re.sub(r"[^a-z0-9_]+", "-", f"{self._pipeline}-{self._name}-{student}")
-        tags = {"sslflow.key": artifact.key, "sslflow.folder": str(artifact.folder.resolve()), "data.version": artifact.data_version}
-        tags |= {f"sslflow.parent.{clean(text)}": key for text, key in artifact.parents.items()}
-        self._put(self._name, "register", name=name, folder=student, tags={k: v for k, v in tags.items() if v})
 
 
 def resend(workspace: Path, say: Say | None = None) -> None:
