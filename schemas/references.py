@@ -8,11 +8,12 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from schemas.artifacts import ArtifactType, Takes
+from schemas.baselines import NAME_IT, by_labels, by_pretraining
 from schemas.distillers import DINOv2Students
 from schemas.encoders import Encoder
 from schemas.errors import did_you_mean
 from schemas.methods import PROTOTYPES
-from schemas.spec import Spec
+from schemas.spec import Spec, Unfit
 from schemas.stages import KINDS, Distill, Evaluate, Finetune, Pretrain, StageBase, Whiten
 
 Loc = tuple[str | int, ...]
@@ -93,6 +94,8 @@ def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Itera
             yield from ((("stages", name, *loc), message) for loc, message in _not_continued(stage, stage.continues, earlier))
         if isinstance(stage, Distill) and stage.teacher and (earlier := stages.get(split(stage.teacher)[0])):
             yield from ((("stages", name, *loc), message) for loc, message in _without_prototypes(stage, stage.teacher, earlier))
+        if isinstance(stage, Distill) and stage.baseline:
+            yield from ((("stages", name, *loc), message) for loc, message in _without_baseline(stage, stages))
     yield from ((("stages", cycle[0]), f"stages wait on each other: {' -> '.join((*cycle, cycle[0]))}") for cycle in cycles(stages))
 
 
@@ -189,6 +192,21 @@ def _without_prototypes(stage: Distill, teacher: str, earlier: StageBase) -> Ite
         yield ("teacher",), f"'{teacher}' does not keep its training state, which holds its prototypes: set stages.{teacher}.keep_training_state to true"
     elif earlier.method.kind == "dino" and any(method.patch_weight for method in learners):
         yield ("teacher",), f"'{teacher}' is pretrained by dino, which looks at no patches: set patch_weight of dinov2 to 0"
+
+
+def _without_baseline(stage: Distill, stages: Mapping[str, StageBase]) -> Iterator[tuple[Loc, str]]:
+    """Why students cannot be trained alone by what the config names, or by what their teacher is pretrained by."""
+    assert stage.baseline
+    teacher = stages.get(split(stage.teacher)[0]) if stage.teacher else None
+    for name in (name for name in stage.students if by_labels(stage, name) is None):
+        method = stage.baseline.method or (teacher.method if isinstance(teacher, Pretrain) else None)
+        if method:
+            try:
+                by_pretraining(stage, name, method)
+            except Unfit as error:
+                yield ("baseline",), str(error)
+        elif teacher and teacher.makes == "Checkpoint":
+            yield ("baseline",), f"'{stage.teacher}', the teacher of '{name}', is no pretrain stage: {NAME_IT}"
 
 
 def _graph(stages: Mapping[str, StageBase]) -> dict[str, set[str]]:

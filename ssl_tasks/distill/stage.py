@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from schemas.artifacts import Artifact, Checkpoint, read
+from schemas.baselines import by_labels
 from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.job import Job
@@ -114,7 +115,7 @@ def _asked_for(stage: Distill, outputs: Mapping[str, Any], teacher: Checkpoint |
     needed = {*outputs, *(peer for asked in outputs if asked in stage.students for peer in stage.beside(asked))}
     for output in (each for each in stage.outputs if each in needed):
         name = output if output in stage.students else output.removesuffix(ALONE)
-        student = stage.students[name] if output == name else alone.by_labels(stage, name)
+        student = stage.students[name] if output == name else by_labels(stage, name)
         if student is None:
             pretrained[output] = alone.by_pretraining(stage, name, teacher)
         else:

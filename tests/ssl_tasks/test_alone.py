@@ -10,6 +10,7 @@ from tiny_training import CONV, DINO, SIMCLR, TRAIN, VIT, Recorder
 
 from schemas import methods as configs
 from schemas.artifacts import Checkpoint
+from schemas.baselines import by_labels
 from schemas.distillers import PSKD, CrossEntropy, Hinton
 from schemas.encoders import Encoder
 from schemas.errors import UserError
@@ -20,7 +21,7 @@ from schemas.students import Student as StudentConfig
 from schemas.training import AdamW
 from ssl_tasks.checkpoints import WEIGHTS, load_classifier, load_encoder
 from ssl_tasks.distill import distill
-from ssl_tasks.distill.alone import by_labels, by_pretraining
+from ssl_tasks.distill.alone import by_pretraining
 
 __all__ = ["workspace"]
 STILL = TRAIN.model_copy(update={"epochs": 1, "monitors": 1, "optimizer": AdamW(learning_rate=1e-30)})
@@ -149,5 +150,5 @@ def test_a_teachers_method_that_does_not_fit_the_student_is_refused_in_a_line_be
 def test_a_teacher_that_was_not_pretrained_has_no_method_to_take(workspace: Path) -> None:
     teacher = teach(workspace)
     for other in (None, teacher.model_copy(update={"kind": "distill"})):
-        with pytest.raises(UserError, match=r"baseline: the teacher of 'small' was not made by a pretrain stage: name its method, \{kind: alone"):
+        with pytest.raises(UserError, match=r"baseline: the teacher of 'small' was not made by a pretrain stage: name another method, \{kind: alone"):
             by_pretraining(stage_of(small=student()), "small", other)

@@ -158,3 +158,17 @@ def test_peers_of_the_same_first_weights_are_refused() -> None:
 def test_the_layers_of_a_teacher_that_is_not_there_are_refused() -> None:
     with pytest.raises(InvalidPipeline, match=r"missing 'teacher', whose layers 'a' starts from"):
         loads(peers("{name: resnet10t, image_size: 16, init_from: {layers: first}", "{name: resnet14t, image_size: 16"))
+
+
+def test_a_baseline_that_cannot_be_is_refused_at_load() -> None:
+    """Not when the teacher is trained already."""
+    asked = PIPELINE.replace("    method: feature\n", "    method: feature\n    baseline: alone\n")
+    masks = asked.replace("method: simclr, encoder: {name: resnet18, image_size: 16}", "method: mae, encoder: {name: vit_tiny_patch16_224}")
+    with pytest.raises(InvalidPipeline, match=r"students\.baseline: baseline of 'a': mae masks patches, and 'resnet10t' has none: .*; or name another"):
+        loads(masks)
+    loads(masks.replace("baseline: alone", "baseline: {kind: alone, method: simclr}"))
+    loads(masks.replace("    baseline: alone\n", ""))
+    whitened = asked.replace("  students:\n    kind", "  white: {kind: whiten, dataset: raw, checkpoint: teacher}\n  students:\n    kind")
+    with pytest.raises(InvalidPipeline, match=r"students\.baseline: 'white', the teacher of 'a', is no pretrain stage: name another method"):
+        loads(whitened.replace("    teacher: teacher", "    teacher: white"))
+    loads(whitened.replace("    teacher: teacher", "    teacher: white").replace("method: feature", "method: hinton"))

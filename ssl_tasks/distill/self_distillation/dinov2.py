@@ -97,7 +97,8 @@ class DINOv2Students(Objective):
     @torch.no_grad()
     def _said(self, of: Literal["crops", "patches"], features: Tensor) -> Tensor:
         """Logits of one of the teacher's heads, which are brought to where the student's are, and made as precise."""
-        logits: Tensor = self._teacher_heads[0].to(self.crop_targets.center).get_submodule(of)(features)
+        like = self.crop_targets.center
+        logits: Tensor = self._teacher_heads[0].to(like).get_submodule(of)(features.to(like.dtype))
         return logits
 
 
