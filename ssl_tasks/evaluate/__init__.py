@@ -11,7 +11,7 @@ from ssl_tasks.artifacts import draft, seal
 from ssl_tasks.data import manifest
 from ssl_tasks.evaluate import cost, leaks, results
 from ssl_tasks.evaluate.bench import Bench, untrained
-from ssl_tasks.evaluate.lineage import chain
+from ssl_tasks.evaluate.lineage import chain, epochs
 from ssl_tasks.evaluate.protocols import Skipped, check_classifiers, score
 from ssl_tasks.evaluate.results import Role, Row
 from ssl_tasks.evaluate.showcase import Showcase
@@ -95,7 +95,8 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
 
 def budget(model: Checkpoint) -> dict[str, float]:
     """What a model's training took, as far as its artifact states it: epochs, images seen, seconds."""
-    found = {"epochs": float(model.config["train"]["epochs"])} if "train" in model.config else {}
+    planned = epochs(model.config)
+    found = {} if planned is None else {"epochs": planned}
     return found | {name: value for name, value in model.metrics.items() if name in ("images_seen", "seconds")}
 
 

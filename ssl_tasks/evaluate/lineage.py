@@ -1,9 +1,12 @@
 """Where a number comes from: the chain of artifacts behind a report."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from schemas.job import Job
 from ssl_tasks.lineage import Link, behind, encoder, summary
 
-__all__ = ["Link", "chain", "encoder", "summary"]
+__all__ = ["Link", "chain", "encoder", "epochs", "method", "summary"]
 
 
 def chain(job: Job) -> list[Link]:
@@ -13,3 +16,23 @@ def chain(job: Job) -> list[Link]:
     takes = [stages[key] for key in dict.fromkeys(job.inputs.values())]
     said = summary(job.stage.model_dump(mode="json"))
     return [Link(job.name, "evaluate", job.key, takes, said, job.environment.get("git_commit", ""), job.data_version), *links]
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """What a checkpoint was trained by, of the config that its artifact states: `simclr`, `feature + rkd`, `alone` of a baseline, or the kind of its stage."""
+    if config.get("baseline"):
+        return "alone"
+    own = _trained(config).get("method") or []
+    return " + ".join(each["kind"] for each in (own if isinstance(own, list) else [own])) or str(config["kind"])
+
+
+def epochs(config: Mapping[str, Any]) -> float | None:
+    """How many epochs it was to be trained; None where its stage does not train."""
+    train = _trained(config).get("train")
+    return float(train["epochs"]) if train else None
+
+
+def _trained(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where a config states method and budget: with the student that the checkpoint is of, or with the stage."""
+    students: list[Mapping[str, Any]] = list(config.get("students", {}).values())
+    return students[0] if students else config

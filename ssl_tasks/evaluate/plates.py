@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from schemas.errors import UserError
 from ssl_tasks.data import manifest
 from ssl_tasks.data.store import side_for, squares
-from ssl_tasks.evaluate import figures, pictures, showcase
+from ssl_tasks.evaluate import figures, lineage, pictures, showcase
 from ssl_tasks.evaluate.intervals import over_images, over_seeds
 from ssl_tasks.evaluate.pareto import Point, pareto
 from ssl_tasks.evaluate.results import Metric, Row
@@ -100,7 +100,7 @@ def _curves(story: Story) -> Iterator[Plate]:
     panels: dict[str, dict[str, figures.Curve]] = {}
     for name, model in story.models.items():
         for quantity, curve in showcase.curves(model).items():
-            title = {"train/loss": f"loss, {model.config.get('method', {}).get('kind', '')}", "monitor/effective_rank": "effective rank", "monitor/knn": "k-NN"}
+            title = {"train/loss": f"loss, {lineage.method(model.config)}", "monitor/effective_rank": "effective rank", "monitor/knn": "k-NN"}
             if quantity in title:
                 panels.setdefault(title[quantity], {})[story.short[name]] = curve
     if panels:
@@ -115,7 +115,8 @@ def _curves(story: Story) -> Iterator[Plate]:
 
 def _map(story: Story, show: Showcase) -> Iterator[Plate]:
     order = {"teacher": 0, "student": 1, "pretrained": 2, "alone": 3}
-    chosen = sorted(story.models, key=lambda name: order.get(story.roles[name], 4))[:MAPS]
+    one_a_student = {group(name): name for name in list(story.models)[::-1]}
+    chosen = sorted((name for name in story.models if name in one_a_student.values()), key=lambda name: order.get(story.roles[name], 4))[:MAPS]
     maps = {story.short[name]: show.places(name) for name in chosen}
     labels = show.parts.labels[show.sample]
     what = "test" if len(show.parts.queries) else "train"

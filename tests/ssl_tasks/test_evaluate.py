@@ -185,7 +185,7 @@ def test_every_model_and_baseline_meets_every_protocol_on_one_split(world: tuple
     assert (found["split"]["bank"], found["split"]["queries"], found["split"]["classes"]) == (33, 12, 3)  # 3 duplicates went
     assert {row["version"] for row in found["rows"]} == {"knn@1", "few_shot@1", "linear@1", "rank@1"}
     assert all((row["spread"] is not None) == (row["protocol"] == "few_shot") for row in found["rows"])
-    assert found["budget"]["teacher"] == {"epochs": 2.0, "images_seen": 48.0, "seconds": 3.5}
+    assert found["budget"]["teacher"] == found["budget"]["students.small"] == {"epochs": 2.0, "images_seen": 48.0, "seconds": 3.5}
     assert found["seed"] == 7
     assert found["data_version"] == world[2].data_version != ""
     teacher = next(row for row in found["rows"] if row["model"] == "teacher")

@@ -17,7 +17,7 @@ from schemas.errors import UserError
 from schemas.evaluations import KNN, FewShot, Protocol, Rank
 from schemas.stages import Comparison
 from ssl_tasks.data import manifest
-from ssl_tasks.evaluate import figures, showcase, words
+from ssl_tasks.evaluate import figures, lineage, showcase, words
 from ssl_tasks.evaluate.lineage import chain, summary
 from ssl_tasks.evaluate.palette import styles
 from ssl_tasks.evaluate.results import Role, Row
@@ -198,6 +198,11 @@ def test_summaries_say_what_tells_stages_apart(world: dict[str, Artifact]) -> No
     assert summary(world["teacher"].config) == "simclr; resnet10t 12 px, channels 16-16-16-16, stem width 8; 2 epochs, batch 8, seed 0"
     assert summary(world["students.vit"].config).startswith("feature from teacher; resnet10t 12 px, channels 4-4-4-4")
     assert summary(world["clean"].config) == "integrity (min side 8) \N{RIGHTWARDS ARROW} exact_duplicates"
+
+
+def test_what_a_model_learned_by_stands_with_its_stage_or_its_student(world: dict[str, Artifact]) -> None:
+    assert [lineage.method(world[name].config) for name in ("teacher", "students.small", "clean")] == ["simclr", "feature", "curate"]
+    assert [lineage.epochs(world[name].config) for name in ("teacher", "students.small", "clean")] == [2.0, 2.0, None]
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:

@@ -109,24 +109,30 @@ def _unmade_parents(plan: Plan, planned: Planned) -> list[str]:
 
 
 def result_table(rows: list[dict[str, Any]]) -> Table:
-    """Models as rows, protocols as columns, as the report has them."""
-    protocols = list(dict.fromkeys(r["protocol"] for r in rows))
+    """Models as rows, what protocols measure as columns, as the report has them."""
+    measures = list(dict.fromkeys(_measure(r) for r in rows))
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model")
     table.add_column("parameters", justify="right")
-    for protocol in protocols:
-        table.add_column(protocol, justify="right")
+    for measure in measures:
+        table.add_column(measure, justify="right")
     for model in dict.fromkeys(r["model"] for r in rows):
-        cells = {r["protocol"]: r for r in rows if r["model"] == model}
+        cells = {_measure(r): r for r in rows if r["model"] == model}
         parameters = next(iter(cells.values())).get("parameters")
-        table.add_row(escape(model), f"{parameters:,}" if parameters else "", *(_cell(cells.get(p)) for p in protocols))
+        table.add_row(escape(model), f"{parameters:,}" if parameters else "", *(_cell(cells.get(m)) for m in measures))
     return table
+
+
+def _measure(row: dict[str, Any]) -> str:
+    """What a row is of; reports made before protocols gave several numbers name the protocol alone."""
+    named: str = row.get("measure", row["protocol"])
+    return named
 
 
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    value = f"{row['value']:.3f}" if row["value"] < 10 else f"{row['value']:.1f}"
+    value = f"{row['value']:.3f}" if row["value"] < 10 else f"{row['value']:,.1f}"
     return f"{value} ± {row['spread']:.3f}" if row.get("spread") else value
 
 
