@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from few_steps import few_steps
 from formulas import unit
 from numpy.testing import assert_allclose
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from small_methods import BATCH, CLASSES, ENCODERS, Case, lesson, teacher
 from test_distill import CONV, NARROW, TRAIN, job, teach
 from test_distill import workspace as workspace  # a fixture
 from test_relation_losses import angles_by_formula, crd_by_formula, distances_by_formula, divergence_by_formula, seed_by_formula
-from tiny_training import Recorder
+from tiny_training import Recorder, ranks
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -23,6 +24,7 @@ from schemas.errors import UserError
 from schemas.stages import Distill
 from schemas.students import Student as StudentConfig
 from schemas.views import Views
+from ssl_tasks import distributed
 from ssl_tasks.distill import distill
 from ssl_tasks.distill.objective import Lesson, Setting
 from ssl_tasks.distill.objectives import build
@@ -360,3 +362,30 @@ def test_students_of_relations_are_trained_side_by_side_and_sealed(workspace: Pa
     assert set(sealed) == set(students)
     named = {name for _, values in tracker.points for name in values}
     assert {"sum/train/rkd_angle", "sum/train/crd_student", "crd/train/crd_teacher", "seed/train/loss"} <= named
+
+
+def test_isd_needs_no_teacher(workspace: Path) -> None:
+    students = {"alone": StudentConfig(**NARROW.model_dump(), method=ISD(queue=32))}
+    stage = Distill(dataset="data", students=students, views=Views(count=2, blur=0), train=TRAIN.model_copy(update={"epochs": 1.0}), seed=5)
+    assert set(distill(job(workspace, "students", stage, {"data": "data"}, {"alone": "alone"}), Recorder())) == {"alone"}
+
+
+VARIANTS = {
+    f"{name}, {title}": Case(ALL[name].model_copy(update=changes), encoder)
+    for name, changes in {"compress, one queue": {}, "crd, other classes": {}, "crd": {"negatives": IMAGES}}.items()
+    for title, encoder in ENCODERS.items()
+}
+
+
+def _few_steps_of_variants(folder: Path) -> None:
+    distributed.start()
+    torch.save({name: few_steps(case) for name, case in VARIANTS.items()}, folder / f"{distributed.rank()}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_in_what_is_not_the_default_too(tmp_path: Path) -> None:
+    ranks(2, _few_steps_of_variants, tmp_path)
+    for name, case in VARIANTS.items():
+        alone = few_steps(case)
+        for rank in (0, 1):
+            torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt")[name], alone, rtol=1e-8, atol=1e-8)
