@@ -49,7 +49,9 @@ class StudentStart(InitFrom):
     """Trained weights that a student starts from: its teacher's own layers, a stage's, or a file's."""
 
     layers: Literal["every_second", "evenly", "first"] | None = Field(
-        None, description="the teacher's blocks that become the student's, of the same width: every second one, as many as it has evenly, or the first"
+        None,
+        description="a ViT teacher's blocks that become the student's, of the same width: every second one, as many as it has evenly, or the first; "
+        "of a ConvNet what has the same name and shape",
     )
 
     @model_validator(mode="after")
