@@ -33,7 +33,7 @@ def _needs(spec: type[DistillerSpec]) -> str:
     """What there must be besides images and students."""
     config: Any = spec()
     teacher = ["a teacher with class scores" if spec.of_scores else "a teacher"] if spec.taught else []
-    return " and ".join([*teacher, *["labels"] * bool(config.needs_labels)]) or "nothing"
+    return " and ".join([*teacher, *["labels"] * bool(config.needs_labels), *["two views (`views: {count: 2}`)"] * spec.two_views]) or "nothing"
 
 
 def _page(kind: str, spec: type[DistillerSpec]) -> Iterator[str]:
