@@ -14,6 +14,7 @@ from schemas import shapes
 from schemas.curation import Step
 from schemas.distillers import Distiller
 from schemas.evaluations import Protocol
+from schemas.finetuning import Strategy
 from schemas.methods import Method
 from schemas.references import mark
 from schemas.sources import Source
@@ -24,6 +25,7 @@ GROUPS: dict[str, Any] = {
     "curation step": Step,
     "pretraining method": Method,
     "distillation method": Distiller,
+    "finetuning strategy": Strategy,
     "protocol": Protocol,
 }
 _WORDS = {str: "text", bool: "true or false", int: "whole number", float: "number", Any: "anything", NoneType: "null"}

@@ -16,9 +16,6 @@ from ssl_tasks.nn.classifier import Classifier
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import prepare
 
-PIECE = 256
-"""Images that are classified at a time."""
-
 
 class Classification(Method):
     """A classifier in training by cross-entropy.
@@ -85,11 +82,11 @@ class Classification(Method):
         merge(self.model.encoder)
 
     @torch.no_grad()
-    def right(self, images: Tensor, labels: Tensor) -> int:
-        """How many images, uint8 (N, C, S, S), are classified as labelled (N,)."""
-        size = self.model.encoder.config.image_size
-        pieces = zip(torch.split(images, PIECE), torch.split(labels, PIECE), strict=True)
-        return sum(int((self.model(prepare(each, size, *MEAN_STD[images.shape[1]])).argmax(dim=1) == own).sum()) for each, own in pieces)
+    def classified(self, images: Tensor) -> Tensor:
+        """The class (B,) of each image, uint8 (B, C, S, S)."""
+        prepared = prepare(images, self.model.encoder.config.image_size, *MEAN_STD[images.shape[1]])
+        classes: Tensor = self.model(prepared).argmax(dim=1)
+        return classes
 
     def _let_learn(self, groups: int) -> None:
         """Let only the first groups of parameters have gradients."""

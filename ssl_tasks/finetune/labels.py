@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from schemas.errors import UserError
 from ssl_tasks.data.loader import seed_of
 
-HELD_OUT = 0.1
-"""Share of the labelled images that is held out, where any is."""
+HELD_OUT, MOST = 0.1, 10_000
+"""Share of the labelled images that is held out, where any is, and how many at most."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Labelled:
         known: how many images have a label.
         rows: of the images that are trained on, rising.
         held_out: of those that are not, to choose the best weights by, rising; empty where none are.
+        holds_out: whether there should be any.
     """
 
     classes: list[str]
@@ -31,6 +32,7 @@ class Labelled:
     known: int
     rows: NDArray[np.int64]
     held_out: NDArray[np.int64]
+    holds_out: bool
 
     @classmethod
     def of(cls, labels: Sequence[str | None], dataset: str, share: float, seed: int, holds_out: bool = False) -> Self:
@@ -55,13 +57,15 @@ class Labelled:
         held_out = rows[:0]
         if holds_out:
             spare = np.random.default_rng(seed_of(seed, "held out")).permutation(np.concatenate([each[1:] for each in drawn]))
-            held_out = np.sort(spare[: max(1, round(HELD_OUT * len(rows)))])
-        return cls(classes, numbers, int((numbers >= 0).sum()), np.setdiff1d(rows, held_out), held_out)
+            held_out = np.sort(spare[: min(MOST, max(1, round(HELD_OUT * len(rows))))])
+        return cls(classes, numbers, int((numbers >= 0).sum()), np.setdiff1d(rows, held_out), held_out, holds_out)
 
     def __str__(self) -> str:
         """What is trained on, in a line."""
-        held_out = f", and {len(self.held_out):,} more choose the best weights" if len(self.held_out) else ""
-        return f"trains on {len(self.rows):,} of {self.known:,} labelled images of {len(self.classes)} classes{held_out}"
+        told = f"trains on {len(self.rows):,} of {self.known:,} labelled images of {len(self.classes)} classes"
+        if len(self.held_out):
+            return f"{told}, and {len(self.held_out):,} more choose the best weights"
+        return f"{told}; no class has two, so that none chooses the best weights, and the last are kept" if self.holds_out else told
 
 
 def _drawn(rows: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:

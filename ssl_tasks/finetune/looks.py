@@ -1,11 +1,11 @@
 """Looks: what the monitors see of a classifier in training, and the best of its weights on held-out images."""
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from schemas.job import Job
 from ssl_tasks import checkpoints, distributed
@@ -16,6 +16,9 @@ from ssl_tasks.learner import Learner, Look
 from ssl_tasks.method import Method
 from ssl_tasks.monitors import SAMPLE
 from ssl_tasks.tracking import Tracker
+
+PIECE = 256
+"""Images that are read and classified at a time."""
 
 
 class Looks:
@@ -30,37 +33,44 @@ class Looks:
     """
 
     def __init__(self, look: Look, images: Images, labelled: Labelled, seed: int, job: Job, device: torch.device) -> None:
+        self._look, self._images, self._labelled, self._job, self._device = look, images, labelled, job, device
         sample = np.random.default_rng(seed_of(seed, "accuracy")).permutation(labelled.rows)[:SAMPLE]
-        self._look, self._device, self._job = look, device, job
-        self._trained, self._held_out = (self._taken(images, labelled, np.sort(rows)) for rows in (sample, labelled.held_out))
+        self._sample = np.sort(sample)
         self._folder = job.work / "best"
         self._best: int = (self._kept() or {"right": -1})["right"]
 
     def __call__(self, method: Method) -> dict[str, float]:
         assert isinstance(method, Classification)
-        seen = {**self._look(method), "accuracy": method.right(*self._trained) / len(self._trained[1])}
-        if not len(self._held_out[1]):
+        seen = {**self._look(method), "accuracy": self._right(method, self._sample) / len(self._sample)}
+        if not len(self._labelled.held_out):
             return seen
-        right = method.right(*self._held_out)
-        if method.has_begun and right >= self._best and distributed.is_main():
-            checkpoints.save_training(self._folder, right, {"method": method.state_dict(), "right": right}, self._job.key)
-        self._best = max(right, self._best) if method.has_begun else self._best
-        return {**seen, "held_out_accuracy": right / len(self._held_out[1])}
+        right = self._right(method, self._labelled.held_out)
+        if method.has_begun and right >= self._best:
+            self._best = right
+            if distributed.is_main():
+                checkpoints.save_training(self._folder, right, {"method": method.state_dict(), "right": right}, self._job.key)
+        return {**seen, "held_out_accuracy": right / len(self._labelled.held_out)}
 
     def settle(self, learner: Learner, tracker: Tracker) -> None:
         """After the last step: give the classifier the weights that were best on held-out images, where there are any."""
-        if not len(self._held_out[1]) or not distributed.is_main():
+        count = len(self._labelled.held_out)
+        if not count or not distributed.is_main():
             return
         kept = self._kept()
         assert kept
         learner.method.load_state_dict(kept["method"])
-        best = kept["right"] / len(self._held_out[1])
-        step = next(point["step"] for point in reversed(learner.curve) if point.get("monitor/held_out_accuracy") == best)
+        best = kept["right"] / count
+        step = next(point["step"] for point in reversed(learner.curve) if math.isclose(point.get("monitor/held_out_accuracy", -1), best))
         learner.record({"kept_from_step": step, "kept_held_out_accuracy": best}, tracker)
-        tracker.note(f"keeps the weights of step {step:g}, which classify {best:.1%} of {len(self._held_out[1])} held-out images right")
+        tracker.note(f"keeps the weights of step {step:g}, which classify {best:.1%} of {count:,} held-out images right")
 
     def _kept(self) -> dict[str, Any] | None:
         return checkpoints.load_training(self._folder, self._job.key)[0]
 
-    def _taken(self, images: Images, labelled: Labelled, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(images[rows]).to(self._device), torch.from_numpy(labelled.numbers[rows]).to(self._device)
+    def _right(self, method: Classification, rows: NDArray[np.int64]) -> int:
+        """How many images are classified as labelled."""
+        right = 0
+        for each in (rows[start : start + PIECE] for start in range(0, len(rows), PIECE)):
+            images, numbers = (torch.from_numpy(part).to(self._device) for part in (self._images[each], self._labelled.numbers[each]))
+            right += int((method.classified(images) == numbers).sum())
+        return right

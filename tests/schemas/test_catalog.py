@@ -24,7 +24,7 @@ def entry(group: str, kind: str) -> Entry:
 def test_every_member_of_every_union_is_listed() -> None:
     listed = {(e.group, e.kind) for e in ENTRIES}
     assert {"simclr", "vicreg", "dino"} <= {e.kind for e in ENTRIES if e.group == "pretraining method"}
-    assert {e.group for e in ENTRIES} == {"source", "curation step", "pretraining method", "distillation method", "protocol"}
+    assert {e.group for e in ENTRIES} == {"source", "curation step", "pretraining method", "distillation method", "finetuning strategy", "protocol"}
     assert listed == {(group, kind) for group, union in GROUPS.items() for kind in shapes.kinds(union)}
     assert len(get_args(get_args(Method)[0])) == len([e for e in ENTRIES if e.group == "pretraining method"])
 
@@ -33,7 +33,7 @@ def test_every_member_of_every_union_is_listed() -> None:
 def test_an_entry_and_its_parameters_are_explained(listed: Entry) -> None:
     assert listed.meaning.endswith(".")
     assert all(p.description and p.type for p in listed.parameters), [p.name for p in listed.parameters if not p.description]
-    assert listed.paper.startswith("https://") or listed.group in ("source", "curation step", "protocol")
+    assert listed.paper.startswith("https://") or listed.group in ("source", "curation step", "finetuning strategy", "protocol")
 
 
 def test_a_parameter_states_type_bounds_and_default() -> None:
