@@ -110,10 +110,14 @@ def small_student(config: Any, encoder: Encoder) -> Student:
 
 
 def lesson(student: Student, views: list[Tensor], own: slice = slice(None), seed: int = 0) -> Lesson:
-    """What a student learns from: what the teacher says of global views of BATCH images, and labels, of this process's share."""
+    """What a student learns from: what the teacher says of global views of BATCH images, and labels, of this process's share.
+
+    One image has no label, so that processes have unlike numbers of labelled ones.
+    """
     count = views_for(student.each()[0].config).count
     rows = torch.arange(BATCH)[own]
-    return Lesson(teacher(views[0].dtype)(views[:count]), views, count, rows, rows % CLASSES, seed, BATCH, own)
+    labels = torch.where(rows == 3, -1, rows % CLASSES)
+    return Lesson(teacher(views[0].dtype)(views[:count]), views, count, rows, labels, seed, BATCH, own)
 
 
 def inputs(method: Method, views: list[Tensor], own: slice = slice(None), seed: int = 0) -> tuple[Any, ...]:
