@@ -29,10 +29,9 @@ def refusal(original: Original) -> str:
         return ""
     if original.artifact.hidden:
         return "a timm model has no place for a classifier of two layers"
-    model, made_for = created(original), original.encoder.dim
-    classifier = model.get_classifier()
-    if not isinstance(classifier, nn.Linear) or classifier.in_features != made_for:
-        return f"the classifier of timm's {architecture(config)} is no linear layer over its {made_for} features"
+    classifier = created(original).get_classifier()
+    if not isinstance(classifier, nn.Linear | nn.Conv2d) or classifier.weight.numel() != original.encoder.dim * len(original.artifact.classes):
+        return f"the classifier of timm's {architecture(config)} is no linear layer over its {original.encoder.dim} features"
     return ""
 
 
@@ -42,7 +41,8 @@ def write(original: Original, folder: Path, _any_size: bool) -> None:
     weights = dict(original.encoder.backbone.state_dict())
     if isinstance(original.head, nn.Sequential):
         name = next(name for name, module in model.named_modules() if module is model.get_classifier())
-        weights |= {f"{name}.{kind}": value for kind, value in original.head[-1].state_dict().items()}
+        shapes = model.get_classifier().state_dict()  # of a 1x1 convolution in some models
+        weights |= {f"{name}.{kind}": value.view_as(shapes[kind]) for kind, value in original.head[-1].state_dict().items()}
     model.load_state_dict(weights)
     (folder / FILE).write_bytes(save({name: value.contiguous() for name, value in weights.items()}, {"format": "pt"}))
     (folder / CONFIG).write_text(json.dumps(_config(original, model), indent=1))
