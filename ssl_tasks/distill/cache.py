@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -115,14 +115,14 @@ class TeacherCache:
     def _remove_oldest(self) -> bool:
         """Remove the cache that was opened longest ago of those that are not in use; False where there is none."""
         others = [path for path in self.root.iterdir() if path.is_dir() and path != self.folder]
-        for folder in sorted(others, key=lambda path: (path / LOCK).stat().st_mtime if (path / LOCK).exists() else 0.0):
-            with (folder / LOCK).open("a") as lock:
-                try:
+        for folder in sorted(others, key=lambda path: _stat(path / LOCK, "st_mtime")):
+            try:
+                with (folder / LOCK).open("a") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    continue
-                shutil.rmtree(folder, ignore_errors=True)
-                return not folder.exists()
+                    shutil.rmtree(folder)
+                    return True
+            except OSError:  # it is in use, or another training removed it meanwhile
+                continue
         return False
 
     def _locked(self) -> IO[bytes]:
@@ -141,7 +141,7 @@ class TeacherCache:
 
     def _written(self, path: Path, write: Callable[[IO[bytes]], Any]) -> bool:
         """Write a file whole or not at all; a disk that takes no more ends the keeping, not the training."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f"{path.name}.{distributed.rank()}-{os.getpid()}.partial")
         try:
             with partial.open("wb") as file:
                 write(file)
@@ -181,20 +181,12 @@ def _loaded(path: Path, wanted: frozenset[str] | None = None) -> dict[str, NDArr
 
 def _size(folder: Path) -> int:
     """Bytes of all files below a folder."""
-    return sum(_bytes(entry) for entry in _files(folder))
+    return sum(int(_stat(Path(place, name), "st_size")) for place, _, names in os.walk(folder) for name in names)
 
 
-def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _files(Path(entry.path))
-            else:
-                yield entry
-
-
-def _bytes(entry: os.DirEntry[str]) -> int:
+def _stat(path: Path, field: str) -> float:
+    """A number that the file system has of a file; 0 where the file was removed meanwhile."""
     try:
-        return entry.stat().st_size
-    except FileNotFoundError:  # another training renamed or removed it meanwhile
-        return 0
+        return float(getattr(path.stat(), field))
+    except OSError:
+        return 0.0
