@@ -11,10 +11,11 @@ import pytest
 import torch
 from passes import PEERS, UNLIKE, one_pass, results, student
 from test_distill import DISTILLER, NARROW, teach, workspace  # noqa: F401  # a fixture
-from tiny_training import TRAIN, VIT, Brightness, Recorder, process, stripes, weights
+from tiny_training import TRAIN, VIT, Brightness, Recorder, process, ranks, stripes, weights
 from torch import Tensor
 
 from schemas.errors import UserError
+from ssl_tasks import distributed
 from ssl_tasks.distill.network import Seen
 from ssl_tasks.distill.teacher import FrozenTeacher
 from ssl_tasks.memory import OutOfMemory
@@ -89,6 +90,19 @@ def test_a_student_without_memory_is_freed_and_the_others_end_as_without_it(tmp_
     assert not full.optimizer.state
     assert all(parameter.grad is None for parameter in full.method.parameters())
     assert weights(learners["sound"].method) == weights(alone["sound"].method)
+
+
+def test_ranks_that_all_see_a_loss_that_is_not_finite_go_on_with_the_others(tmp_path: Path) -> None:
+    ranks(2, _spoil_one, tmp_path)
+    for rank in (0, 1):
+        assert (tmp_path / f"ended{rank}").read_text() == "spoilt: loss term 'spoilt' is nan at step 4, sound: 20 steps"
+
+
+def _spoil_one(folder: Path) -> None:
+    methods = {"spoilt": Brightness(spoil_at=4), "sound": Brightness()}
+    learners = fit_together(methods, stripes()[0], TRAIN, seed=0, workdir=folder, tracker=Recorder())
+    failure = str(learners["spoilt"].failure).partition(": lower")[0]
+    (folder / f"ended{distributed.rank()}").write_text(f"{failure}, sound: {learners['sound'].done} steps")
 
 
 class Watching(Brightness):
