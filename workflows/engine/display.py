@@ -108,8 +108,14 @@ def _unmade_parents(plan: Plan, planned: Planned) -> list[str]:
     return [p for p in planned.parents if plan.stages[p].status in ("run", "waits")]
 
 
+_LEFT_TO_THE_REPORT = (
+    "nll", "nll_scaled", "temperature", "parameters", "flops", "megabytes", "latency_cpu", "throughput_cpu", "latency_cuda", "throughput_cuda",
+)  # fmt: skip
+
+
 def result_table(rows: list[dict[str, Any]]) -> Table:
-    """Models as rows, what protocols measure as columns, as the report has them."""
+    """Models as rows, what protocols measure as columns; what models cost, and the finer numbers, stand in the report."""
+    rows = [r for r in rows if r["metric"] not in _LEFT_TO_THE_REPORT] or rows
     measures = list(dict.fromkeys(_measure(r) for r in rows))
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model")

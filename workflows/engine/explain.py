@@ -1,6 +1,7 @@
 """What `run`, `show` and `methods` print: how a run ended, the chain behind a number, what a pipeline may say."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,15 @@ def print_artifact(workspace: Path, artifact: Artifact) -> None:
         out.print(f"run {run}", style="dim", highlight=False)
 
 
+def _whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config as its artifact states it, valid again: a student's budget stands with it alone, and the stage's must be the same."""
+    students = list(config.get("students", {}).values())
+    return {**config, "train": students[0]["train"]} if students else config
+
+
 def _facts(link: Artifact) -> list[str]:
     """What made a link of the chain: the config where it differs from the defaults, the images, the data and the code."""
-    stage = TypeAdapter(Stage).validate_python(link.config)
+    stage = TypeAdapter(Stage).validate_python(_whole(link.config))
     stated = dict(flatten(stage.model_dump(mode="json", exclude_defaults=True)))
     facts = [", ".join(f"{path}={value}" for path, value in flatten(link.config) if path in stated or path.endswith(".kind"))]
     if isinstance(link, Dataset):
