@@ -27,7 +27,7 @@ SWIN = Encoder(
     name="swin_tiny_patch4_window7_224",
     image_size=32,
     channels=1,
-    options={"depths": [1, 1, 1, 1], "embed_dim": 8, "num_heads": [1, 1, 1, 1], "window_size": 2},
+    options={"depths": [1, 1, 1, 1], "embed_dim": 12, "num_heads": [1, 1, 1, 1], "window_size": 2},
 )
 HIERA = Encoder(name="hiera_tiny_224", channels=1, image_size=224)
 
@@ -52,8 +52,8 @@ def images(encoder: Encoder, count: int = 3) -> Tensor:
         (PREACTIVATED, "stages.0", (8, 8, 8)),
         (CONVNEXT, "stages.2", (16, 2, 2)),
         (CONVNEXT, "stages.1.blocks.0.mlp", (12, 4, 4)),
-        (SWIN, "layers.1", (16, 4, 4)),
-        (SWIN, "patch_embed.proj", (8, 8, 8)),
+        (SWIN, "layers.1", (24, 4, 4)),
+        (SWIN, "patch_embed.proj", (12, 8, 8)),
         (VIT, "blocks.0", (32, 4, 4)),
         (VIT, "blocks.1.attn", (32, 4, 4)),
         (VIT, "patch_embed", (32, 4, 4)),
@@ -61,7 +61,7 @@ def images(encoder: Encoder, count: int = 3) -> Tensor:
         (VIT, "last", (32, 4, 4)),
         (RESNET, "last", (20, 1, 1)),
         (ROTARY, "blocks.1", (32, 4, 4)),
-        (SWIN, "last", (64, 1, 1)),
+        (SWIN, "last", (96, 1, 1)),
     ],
     ids=str,
 )
@@ -79,6 +79,16 @@ def test_the_maps_of_a_convnet_are_what_its_stages_give() -> None:
     second = by_hand.layer2(by_hand.layer1(stem))
     assert_close(seen.map("layer2"), second)
     assert_close(seen.map("layer4"), by_hand.layer4(by_hand.layer3(second)))
+
+
+def test_where_channels_are_as_many_as_rows_the_model_says_where_they_are() -> None:
+    square = SWIN.model_copy(update={"options": {**SWIN.options, "embed_dim": 8}})
+    for encoder, stem, layer, order in ((PREACTIVATED, "stem", "stages.0", (0, 1, 2, 3)), (square, "patch_embed", "layers.0", (0, 3, 1, 2))):
+        looking = network(encoder, layer).eval()
+        backbone, x = looking.encoder.backbone, images(encoder)
+        found = looking([x]).map(layer)
+        assert found.shape == (3, 8, 8, 8)
+        assert_close(found, backbone.get_submodule(layer)(backbone.get_submodule(stem)(x)).permute(order))
 
 
 def test_a_map_of_tokens_has_each_patch_at_its_place_whatever_comes_before_them() -> None:
