@@ -14,7 +14,7 @@ from schemas.monitoring import Then
 from schemas.training import Train
 
 Looked = dict[str, float]
-"""What one look saw; with its `progress`, and the `loss` and `gradient_norm` of the last step."""
+"""What one look saw; with its `progress`, whether the method `classifies`, and the `loss` and `gradient_norm` of the last step."""
 
 EARLY = (0.025, 0.05, 0.075, 0.1)
 """Shares of the training after which the monitors look besides the evenly spread looks."""
@@ -168,7 +168,7 @@ def _symptom(look: Looked, first: Looked, before: Looked) -> tuple[str, str]:
             "lower train.optimizer.learning_rate, raise train.batch_size, or give the term that decorrelates more weight"
         )
     on_a_line = look["centred_rank"] < 1.5 and look["centred_rank"] < 0.8 * first["centred_rank"]
-    if on_a_line and "accuracy" not in look:  # what a classifier tells apart may rightly lie on a line: two classes do
+    if on_a_line and not look.get("classifies"):  # what a classifier tells apart may rightly lie on a line: two classes do
         return "rank", (
             f"the features lie on a line (effective rank around their mean {look['centred_rank']:.3g}, before the training {first['centred_rank']:.3g}): "
             "lower train.optimizer.learning_rate, raise train.batch_size, or give the method's decorrelation more weight"

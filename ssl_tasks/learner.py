@@ -150,7 +150,8 @@ class Learner:
         if not self.looks:
             collapse.check_metrics(self.config, seen)
             early_stop.check_metric(self.config.early_stop, seen)
-        self.looks.append({**seen, "progress": self.done / steps, **self._trained_numbers()})
+        classifies = float(self.method.classifier() is not None)
+        self.looks.append({**seen, "progress": self.done / steps, "classifies": classifies, **self._trained_numbers()})
         for finding in collapse.news(self.looks, self.config):
             message = f"{self._label}{finding.what} at step {self.done}: {finding.why}"
             if finding.then == "stop":

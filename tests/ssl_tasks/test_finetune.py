@@ -28,8 +28,10 @@ from ssl_tasks import artifacts, distill
 from ssl_tasks.checkpoints import load_classifier, load_encoder
 from ssl_tasks.collapse import collapse
 from ssl_tasks.data import manifest
+from ssl_tasks.finetune import finetune
 from ssl_tasks.finetune.classification import Classification
 from ssl_tasks.finetune.labels import Labelled
+from ssl_tasks.learner import Learner
 from ssl_tasks.pretrain import pretrain
 from ssl_tasks.replay import replay
 
@@ -214,7 +216,15 @@ def test_the_features_of_two_classes_on_a_line_are_no_collapse() -> None:
     first = {"progress": 0.0, "std": 1.0, "relative_std": 0.5, "centred_rank": 8.0, "loss": 0.7}
     looks = [first, *({**first, "progress": progress, "centred_rank": 1.1, "loss": 0.1} for progress in (0.4, 0.6, 0.8))]
     assert "on a line" in (collapse(looks) or "")
-    assert collapse([{**look, "accuracy": 1.0} for look in looks]) is None
+    assert collapse([{**look, "classifies": 1.0} for look in looks]) is None
+
+
+def test_looks_at_a_classifier_say_that_it_is_one(workspace: Path) -> None:
+    random_checkpoint(workspace)
+    learners: list[Learner] = []
+    stage = config(LinearHead(), train=TRAIN.model_copy(update={"epochs": 1.0}))
+    finetune(job(workspace, "tuned", stage, {"data": "data", "start": "start"}, {"": "tuned"}), Recorder(), learners.append)
+    assert {look["classifies"] for look in learners[0].looks} == {1.0}
 
 
 def test_a_finetuned_checkpoint_is_a_start_and_a_teacher_as_any_other(workspace: Path) -> None:
