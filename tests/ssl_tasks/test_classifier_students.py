@@ -1,14 +1,15 @@
 """Students that become classifiers, in stages that follow each other: supervised teachers, generations, assistants, peers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from test_distill import NARROW, VIEWS, job, teach, workspace
-from tiny_training import CONV, TRAIN, VIT, Recorder, stripes
+from tiny_training import CONV, TRAIN, VIT, Recorder, process, ranks, stripes
 
-from schemas.artifacts import Checkpoint
+from schemas.artifacts import Checkpoint, read
 from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.stages import Distill
@@ -22,6 +23,8 @@ __all__ = ["workspace"]
 CLASSES = ["class 0", "class 1", "class 2", "class 3"]
 SUPERVISED = TRAIN.model_copy(update={"epochs": 24.0, "optimizer": AdamW(learning_rate=5e-3), "monitors": 1, "checkpoint_steps": 1000})
 BRIEF = {"train": {**SUPERVISED.model_dump(), "epochs": 2.0}}
+STEADY = {"train": {**SUPERVISED.model_dump(), "epochs": 2.0, "optimizer": {"kind": "sgd", "learning_rate": 0.01}}}
+"""Adam would blow up the rounding by which two processes differ from one."""
 UNSPOILT = VIEWS.model_copy(update={"jitter": 0.0})
 
 
@@ -102,6 +105,44 @@ def test_a_peer_that_is_made_already_learns_along_and_is_not_made_again(workspac
     assert rest["b"].files[WEIGHTS] == whole["b"].files[WEIGHTS]
     pair = learn(workspace, "pair", "dml", {"a": CONV, "b": CONV}, **BRIEF)
     assert pair["b"].files[WEIGHTS] != whole["b"].files[WEIGHTS]
+
+
+def test_peers_that_were_cut_off_go_on_together(workspace: Path) -> None:
+    """Each from the same step, as each looks at the others: also where the newest checkpoint of one was lost."""
+    often = {"train": {**SUPERVISED.model_dump(), "epochs": 3.0, "checkpoint_steps": 2}}
+    peers = {"a": CONV, "b": NARROW}
+    whole = learn(workspace, "whole", "dml", peers, **often)
+    child = process(_learn_until, workspace, peers, often, 7)
+    child.join(60)
+    assert child.exitcode == 1
+    (workspace / ".sslflow/work/cut-work/checkpoints/b/step-000000006.pt").write_bytes(b"cut short")
+    tracker = Recorder()
+    made = learn(workspace, "cut", "dml", peers, tracker=tracker, **often)
+    assert {note for note in tracker.notes if "goes on" in note} == {"a: goes on from step 4", "b: goes on from step 4"}
+    assert {name: artifact.files[WEIGHTS] for name, artifact in made.items()} == {name: artifact.files[WEIGHTS] for name, artifact in whole.items()}
+
+
+def _learn_until(folder: Path, peers: dict[str, Encoder], often: dict[str, Any], last: int) -> None:
+    class Interrupting(Recorder):
+        def metrics(self, values: Mapping[str, float], step: int) -> None:
+            if step > last:
+                raise KeyboardInterrupt
+
+    torch.set_num_threads(1)
+    learn(folder, "cut", "dml", peers, tracker=Interrupting(), **often)
+
+
+def test_peers_on_two_processes_learn_what_they_learn_on_one(workspace: Path) -> None:
+    ranks(2, _learn_as_rank, workspace)
+    (alone, together) = (learn(workspace, "alone", "dml", {"a": CONV, "b": NARROW}, **STEADY), read(workspace / ".sslflow/artifacts/together.b"))
+    assert isinstance(together, Checkpoint)
+    images = prepare(torch.from_numpy(stripes()[0]), 8, [0.5], [0.5])
+    said = [classifier(images).softmax(dim=1) for artifact in (alone["b"], together) if (classifier := load_classifier(artifact))]
+    torch.testing.assert_close(said[0], said[1], rtol=1e-3, atol=1e-4)
+
+
+def _learn_as_rank(folder: Path) -> None:
+    learn(folder, "together", "dml", {"a": CONV, "b": NARROW}, **STEADY)
 
 
 def test_a_teacher_trained_with_label_smoothing_is_told_of(workspace: Path) -> None:
