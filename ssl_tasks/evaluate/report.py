@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.evaluations import Calibration
 from ssl_tasks.evaluate import leaks, lineage, results, tables, words
 from ssl_tasks.evaluate.palette import png
 from ssl_tasks.evaluate.plates import Plate, plates
@@ -69,6 +70,7 @@ def page(story: Story, images: Sequence[Image]) -> str:
         skipped=results.skips(story.results["skipped"]),
         sections={name: [i for i in images if i.plate.section == name] for name in ("results", "looks", "curation")},
         protocols=[(words.title(n, p), p, words.meaning(p)) for n, p in zip(results.names(story.stage.protocols), story.stage.protocols, strict=True)],
+        held=words.held(split["held"], split["held_out"]) if any(isinstance(p, Calibration) for p in story.stage.protocols) else "",
         commit=story.job.environment.get("git_commit", "").removesuffix("-dirty"),
         environment=dict(sorted(story.job.environment.items())),
         loadable=[(name, m) for name, m in story.models.items() if story.roles[name] == "student"] or list(story.models.items())[:1],

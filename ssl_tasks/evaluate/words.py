@@ -181,3 +181,13 @@ def caveat(seed: int, queries: int, labelled: bool, seeds: int = 1) -> str:
     if not labelled:
         return f"{start}; no labels, so nothing here says how well classes are told apart."
     return f"{start}, {queries:,} test images: one image more or less is {100 / queries:.2g} points."
+
+
+def held(images: int, held_out: bool) -> str:
+    """Which images temperatures are fitted to, and what that does to them."""
+    if held_out:
+        return f"Temperatures are fitted to the {images:,} labelled images of the val split, which training leaves out."
+    return (
+        f"Temperatures are fitted to {images:,} labelled train images, a tenth of each class, as there is no val split: a model that was trained on "
+        "them is surer and more often right there than elsewhere, so that its temperature errs towards cold."
+    )

@@ -11,9 +11,12 @@ from evaluated import CLASSES, TRAIN, checkpoint, datasets, done, encoder, evalu
 
 from schemas.artifacts import Artifact
 from schemas.errors import UserError
+from ssl_tasks.data import manifest
+from ssl_tasks.evaluate import words
 from ssl_tasks.evaluate.accuracy import accuracy, own_numbers
 from ssl_tasks.evaluate.calibration import COLDEST, HOTTEST, calibration_error, fitted_temperature, likelihood_loss
 from ssl_tasks.evaluate.fidelity import agreement, divergence
+from ssl_tasks.evaluate.split import split
 
 HEADS = ["accuracy", "fidelity", "calibration"]
 
@@ -100,6 +103,34 @@ class TestCalibration:
         assert cold >= COLDEST
         assert likelihood_loss(logits, np.array([0, 1]), cold) == pytest.approx(0, abs=1e-12)
         assert fitted_temperature(logits, np.array([1, 0])) == pytest.approx(HOTTEST, rel=1e-2)
+
+
+class TestHeldImages:
+    """Which images a temperature is fitted to."""
+
+    def table(self) -> manifest.pa.Table:
+        splits = ["train"] * 20 + ["val"] * 3 + ["test"] * 4
+        size = {"sha256": "0" * 64, "bytes": 1, "width": 8, "height": 8, "mode": "L"}
+        return manifest.build([{"uri": f"{i}.png", "label": None if i == 20 else "ab"[i % 2], "split": s, **size} for i, s in enumerate(splits)])
+
+    def test_they_are_those_of_the_val_split_where_there_is_one(self) -> None:
+        parts = split(self.table(), val=True)
+        assert parts.held_out
+        assert parts.held.tolist() == [21, 22]  # one has no label
+        assert "2 labelled images of the val split" in words.held(len(parts.held), parts.held_out)
+
+    def test_without_a_val_split_they_are_a_tenth_of_each_class_of_the_train_images(self) -> None:
+        parts = split(self.table(), seed=3)
+        assert not parts.held_out
+        assert sorted(parts.labels[parts.held].tolist()) == [0, 1]
+        assert set(parts.held.tolist()) < set(parts.bank.tolist())
+        assert "errs towards cold" in words.held(len(parts.held), parts.held_out)
+
+    def test_which_they_are_changes_nothing_of_the_split(self) -> None:
+        with_val, without = split(self.table(), val=True), split(self.table())
+        assert with_val.id == without.id
+        assert len(with_val.table) == len(without.table) + 3
+        assert not set(with_val.held.tolist()) & {*with_val.queries.tolist(), *with_val.train.tolist()}
 
 
 @pytest.fixture(scope="module")
