@@ -210,9 +210,10 @@ class Comparison(Spec):
 
 
 class Evaluate(StageBase):
-    """Judge frozen features by protocols and write one HTML report."""
+    """Judge frozen features and classifiers by protocols and write one HTML report, with what each distilled student is worth."""
 
     makes: ClassVar[ArtifactType] = "Report"
+    contract = 2
     kind: Literal["evaluate"] = "evaluate"
     dataset: DatasetRef
     models: list[CheckpointRef] = Field([], description="the encoders and classifiers that are judged")
