@@ -13,11 +13,11 @@ from torchvision import transforms
 
 prepare = transforms.Compose([
     transforms.Resize({resized}),
-    transforms.CenterCrop({size}),
+    transforms.CenterCrop({size}),{grey}
     transforms.ToTensor(),
     transforms.Normalize({mean}, {std}),
 ])
-images = prepare(Image.open("image.png").convert("{mode}"))[None]  # (1, {channels}, {size}, {size})
+images = prepare(Image.open("image.png").convert("RGB"))[None]  # (1, {channels}, {size}, {size})
 """
 TIMM = """\
 import timm
@@ -49,9 +49,9 @@ def preparation(original: Original) -> str:
     """Code that makes `images` of a file."""
     artifact = original.artifact
     config = artifact.encoder
-    mode = "L" if config.channels == 1 else "RGB"
+    grey = "\n    transforms.Grayscale()," if config.channels == 1 else ""  # after resizing, as rounding to whole numbers comes in between
     resized = round(config.image_size * 256 / 224)
-    return PREPARE.format(resized=resized, size=config.image_size, channels=config.channels, mean=artifact.mean, std=artifact.std, mode=mode)
+    return PREPARE.format(resized=resized, size=config.image_size, channels=config.channels, mean=artifact.mean, std=artifact.std, grey=grey)
 
 
 def loading(original: Original, made: Format) -> str:
