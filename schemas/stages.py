@@ -205,8 +205,8 @@ class Comparison(Spec):
     """A distilled student beside its teacher, beside the same network trained alone, or beside both."""
 
     student: CheckpointRef
-    teacher: CheckpointRef | None = None
-    alone: CheckpointRef | None = None
+    teacher: CheckpointRef | None = Field(None, description="what it learned from; where not given there is no difference to it")
+    alone: CheckpointRef | None = Field(None, description="the same network without the teacher; where not given there is no difference to it")
 
 
 class Evaluate(StageBase):

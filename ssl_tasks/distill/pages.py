@@ -31,7 +31,8 @@ def _methods() -> dict[str, type[DistillerSpec]]:
 
 def _needs(spec: type[DistillerSpec]) -> str:
     """What there must be besides images and students."""
-    config: Any = spec()
+    written: Any = spec
+    config = written()
     teacher = ["a teacher with class scores" if spec.of_scores else "a teacher"] if spec.taught else []
     return " and ".join([*teacher, *["labels"] * bool(config.needs_labels), *["two views (`views: {count: 2}`)"] * spec.two_views]) or "nothing"
 

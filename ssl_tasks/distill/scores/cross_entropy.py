@@ -3,6 +3,8 @@
 Label smoothing: Rethinking the Inception Architecture for Computer Vision. Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, 2015.
 https://arxiv.org/abs/1512.00567
 
+Differs from the paper: nothing is spread by default, the paper's share is 0.1.
+
 A network that is to be a teacher is better trained without smoothing: its scores then say nothing of which classes an image is near to
 (When Does Label Smoothing Help? Mueller, Kornblith, Hinton, 2019. https://arxiv.org/abs/1906.02629).
 """
