@@ -37,12 +37,11 @@ import torch
 model = torch.export.load("torch_export/{file}").module()
 {results} = model(images)
 """
-MLFLOW = """\
-import mlflow
-
-model = mlflow.pyfunc.load_model("models:/{name}{version}")  # needs this package, and MLFLOW_TRACKING_URI where it was registered
-outputs = model.predict(["image.png"])  # files, or uint8 arrays (N, H, W, {channels}); gives {names}
-"""
+MLFLOW = (
+    "import mlflow\n\n"
+    'model = mlflow.pyfunc.load_model("models:/{name}{version}")  # needs this package, and MLFLOW_TRACKING_URI where it was registered\n'
+    'outputs = model.predict(["image.png"])  # files, or uint8 arrays (N, H, W, {channels}); gives {names}\n'
+)
 
 
 def preparation(original: Original) -> str:
