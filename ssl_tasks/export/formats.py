@@ -127,7 +127,7 @@ def _made(name: Format, original: Original, folder: Path) -> Made:
         try:
             return Made(_runtime(name), _checks(name, original, folder, sizes))
         except Differs as error:
-            fixed = str(error)
+            fixed = f"made for any size, it fails at some ({error})"
     return Made(_runtime(name), _checks(name, original, folder, sizes[:1]), fixed)
 
 
