@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from planted import centred_rank, learned, on_points, two_views
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from schemas.methods import BYOL as BYOLConfig
 from schemas.methods import SimSiam as SimSiamConfig
@@ -98,7 +99,7 @@ class LeakySimSiam(SimSiam):
         both = self.projector(self.encoder(torch.cat(views)))
         z, z_prime = both.chunk(2)
         p, p_prime = self.predictor(both).chunk(2)
-        return {"simsiam": (cosine_distance(p, z_prime) + cosine_distance(p_prime, z)) / 2}
+        return {"simsiam": 1 - (cosine_similarity(p, z_prime) + cosine_similarity(p_prime, z)).mean() / 2}
 
 
 def made_byol(momentum: float = 0.996) -> BYOL:
