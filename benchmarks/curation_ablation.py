@@ -11,14 +11,12 @@ What was planted is known, so besides accuracies it is counted what of it each a
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from common import finish, machine
-from scipy.stats import t
+from pipelines import interval, parameters, run, told
 
 from schemas.artifacts import Dataset, read
 from ssl_tasks.data import manifest
@@ -50,14 +48,9 @@ CIFAR = {
 """Parameters for 32 px photographs: those of the other benchmarks' SimCLR."""
 
 
-def run(workspace: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
+def curated(workspace: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Run the pipeline; every report's figures, and what each arm trained on."""
-    sets = [word for override in [f"seed={seed}", *overrides] for word in ("--set", override)]
-    command = [str(Path(sys.executable).with_name("sslflow")), "run", str(PIPELINE), "--workspace", str(workspace), "--json", *sets]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"the pipeline failed: {done.stdout[-2000:]}")
-    outcome = json.loads(done.stdout)
+    outcome = run(PIPELINE, workspace, seed, overrides)
     kept = {arm: composition(workspace, outcome["stages"][stage]["outputs"][""]) for arm, stage in ARMS.items()}
     return {"seed": seed, "results": outcome["results"], "trained_on": kept}
 
@@ -84,12 +77,6 @@ def composition(workspace: Path, key: str) -> dict[str, int]:
     }
 
 
-def interval(values: list[float]) -> dict[str, float]:
-    """Mean and half of its 95 % confidence interval (Student's t) over seeds."""
-    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return {"mean": round(100 * statistics.mean(values), 2), "half_interval": round(100 * half, 2)}
-
-
 def page() -> str:
     """The page of results, from the files that earlier runs left."""
     lines = [INTRODUCTION]
@@ -108,23 +95,19 @@ def section(name: str, result: dict[str, Any]) -> list[str]:
         cells = [f"{mean[key]:,.0f}" for key in ("images", "distinct", "copies_of_kept", "leaks", "junk")]
         cells += [
             f"{mean['largest_class']:.0f} : {mean['smallest_class']:.0f}",
-            *(_told(accuracy[f"report/{arm}/{protocol}"]) for protocol in ("knn", "linear")),
+            *(told(accuracy[f"report/{arm}/{protocol}"]) for protocol in ("knn", "linear")),
         ]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     for row in ("pixels", "random init (random)"):
         if f"report/{row}/knn" in accuracy:
-            cells = [_told(accuracy[f"report/{row}/{protocol}"]) for protocol in ("knn", "linear")]
+            cells = [told(accuracy[f"report/{row}/{protocol}"]) for protocol in ("knn", "linear")]
             lines.append(f"| nothing: {row} | | | | | | | {' | '.join(cells)} |")
     lines.append(LEAKS)
     lines += ["| encoder | k-NN with leaks | without | linear with leaks | without |\n|---|---|---|---|---|"]
     for arm in ("random", "deduplicated"):
-        cells = [_told(accuracy[f"{stage}/{arm}/{protocol}"]) for protocol in ("knn", "linear") for stage in ("with_leaks", "without_leaks")]
+        cells = [told(accuracy[f"{stage}/{arm}/{protocol}"]) for protocol in ("knn", "linear") for stage in ("with_leaks", "without_leaks")]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return [*lines, ""]
-
-
-def _told(value: dict[str, float]) -> str:
-    return f"{value['mean']:.1f} ± {value['half_interval']:.1f}"
 
 
 def main() -> None:
@@ -142,9 +125,8 @@ def main() -> None:
     options.workspace.mkdir(parents=True, exist_ok=True)
     overrides = list(options.sets)
     if options.data:
-        images = {"kind": "folder", "path": str(options.data.resolve()), "labels": True, "splits": True}
-        overrides = [f"params.{name}={json.dumps(value)}" for name, value in {"images": images, **CIFAR}.items()] + overrides
-    runs = [run(options.workspace, seed, overrides) for seed in options.seeds]
+        overrides = [*parameters(options.data, **CIFAR), *overrides]
+    runs = [curated(options.workspace, seed, overrides) for seed in options.seeds]
     named = {name for each in runs for name in each["results"] if name.endswith(("/knn", "/linear"))}
     summary = {name: interval([each["results"][name] for each in runs]) for name in sorted(named)}
     finish({"images": "folder" if options.data else "digits", "seeds": options.seeds, "accuracy": summary, "runs": runs, "machine": machine()}, options.out)

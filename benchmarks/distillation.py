@@ -11,14 +11,11 @@ the same network, images, epochs and optimizer; its method has its own defaults 
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from common import finish, machine
-from scipy.stats import t
+from pipelines import interval, parameters, run, told
 
 RESULTS = Path(__file__).parent
 PIPELINE = RESULTS.parent / "workflows" / "distillation_methods.yaml"
@@ -49,23 +46,6 @@ paper's parameters. Accuracies in per cent on test images, mean over seeds and i
 plain" is the difference to plain feature regression, "against alone" that to the student without a teacher, both seed by seed. A budget as
 short as this one tells which methods help a small student soon; it says nothing of the published figures, which take hundreds of epochs.
 """
-
-
-def run(pipeline: Path, workspace: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """Run the pipeline; every report's figures."""
-    sets = [word for override in [f"seed={seed}", *overrides] for word in ("--set", override)]
-    command = [str(Path(sys.executable).with_name("sslflow")), "run", str(pipeline), "--workspace", str(workspace), "--json", *sets]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"the pipeline failed: {done.stdout[-2000:]}")
-    outcome = json.loads(done.stdout)
-    return {"seed": seed, "results": outcome["results"], "seconds": {name: stage.get("seconds") for name, stage in outcome["stages"].items()}}
-
-
-def interval(values: list[float]) -> dict[str, float]:
-    """Mean and half of its 95 % confidence interval (Student's t) over seeds, in per cent."""
-    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return {"mean": round(100 * statistics.mean(values), 2), "half_interval": round(100 * half, 2)}
 
 
 def table(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -109,14 +89,10 @@ def section(name: str, result: dict[str, Any]) -> list[str]:
         head = [cell for p in protocols for cell in (p, "against plain", "against alone")]
         lines += [f"### {report}\n", f"| model | {' | '.join(head)} |", f"|---{'|---' * len(head)}|"]
         for model, entry in models.items():
-            cells = [_told(entry.get(p, {}) if not key else entry.get(p, {}).get(key, {})) for p in protocols for key in ("", "against_plain", "against_alone")]
+            cells = [told(entry.get(p, {}) if not key else entry.get(p, {}).get(key, {})) for p in protocols for key in ("", "against_plain", "against_alone")]
             lines.append(f"| {model} | {' | '.join(cells)} |")
         lines.append("")
     return lines
-
-
-def _told(value: dict[str, Any]) -> str:
-    return f"{value['mean']:.1f} ± {value['half_interval']:.1f}" if value else ""
 
 
 def main() -> None:
@@ -135,12 +111,12 @@ def main() -> None:
     options.workspace.mkdir(parents=True, exist_ok=True)
     overrides = list(options.sets)
     if options.data:
-        images = {"kind": "folder", "path": str(options.data.resolve()), "labels": True, "splits": True}
-        given = {"images": images, **(PHOTOGRAPHS if options.pipeline == PIPELINE else {})}
-        overrides = [f"params.{name}={json.dumps(value)}" for name, value in given.items()] + overrides
+        overrides = [*parameters(options.data, **(PHOTOGRAPHS if options.pipeline == PIPELINE else {})), *overrides]
     runs: list[dict[str, Any]] = []
     for seed in options.seeds:
-        runs.append(run(options.pipeline, options.workspace, seed, overrides))
+        outcome = run(options.pipeline, options.workspace, seed, overrides)
+        seconds = {name: stage.get("seconds") for name, stage in outcome["stages"].items()}
+        runs.append({"seed": seed, "results": outcome["results"], "seconds": seconds})
         result = {"seeds": options.seeds[: len(runs)], "sets": options.sets, "table": table(runs), "runs": runs, "machine": machine()}
         finish(result, options.out)
 
