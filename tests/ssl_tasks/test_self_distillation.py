@@ -43,8 +43,8 @@ def head_of(length: Any) -> PrototypeHead:
 
 
 def test_trained_prototypes_start_as_cosines_and_then_have_a_length_of_their_own() -> None:
-    features = torch.randn(5, 6)
-    fixed, trained = head_of("fixed"), head_of("trained")
+    features = torch.randn(5, 6, dtype=torch.float64)
+    fixed, trained = (head_of(length).double() for length in ("fixed", "trained"))
     assert torch.equal(trained(features), fixed(features))
     with torch.no_grad():
         trained.get_parameter("gain")[3] = 2.0
