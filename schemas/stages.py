@@ -247,6 +247,7 @@ class Export(StageBase):
     )
     reports: Annotated[list[Annotated[str, Takes("Report")]], Takes("Report")] = Field([], description="evaluations whose numbers stand on the model card")
     licence: str = Field("", description="of the weights, for the model card")
+    licences: dict[str, str] = Field({}, description="of the stages and files of weights that it comes from, by their names on the card")
     registry: Registered | None = Field(None, description="make it a version of a model in MLflow's registry")
 
 

@@ -23,7 +23,8 @@ def export(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     """Run an Export stage: write the formats, check them, and seal them with their model card.
 
     Raises:
-        UserError: where a format fails its check or cannot be made, or a report says nothing of the checkpoint.
+        UserError: where a format fails its check or cannot be made, a report says nothing of the checkpoint, or a licence is of nothing that
+            it comes from.
     """
     stage = job.stage
     assert isinstance(stage, Export)
@@ -34,7 +35,7 @@ def export(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     links = behind({stage.checkpoint: checkpoint.key}, job.folder)
     folder = artifacts.draft(job)
     original = Original(checkpoint)
-    outcome = hand_out(original, stage.formats, folder, Background(links, rows, stage.licence, stage.registry))
+    outcome = hand_out(original, stage.formats, folder, Background(links, rows, stage.licence, stage.licences, stage.registry))
     for line in remarks(outcome):
         tracker.note(line)
     fixed = {name: made.fixed for name, made in outcome.made.items() if made.fixed}

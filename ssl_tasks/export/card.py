@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +28,13 @@ class Background:
         links: the checkpoint, then everything that it was made from.
         rows: of reports, see `measured`.
         licence: of the exported weights; empty where none is stated.
+        licences: of what they come from, by the names of stages and files; what is not among them is not stated.
     """
 
     links: Sequence[Link]
     rows: Sequence[dict[str, Any]] = ()
     licence: str = ""
+    licences: Mapping[str, str] = field(default_factory=dict)
     registry: Registered | None = field(default=None)
 
 
@@ -152,7 +154,7 @@ def _licences(original: Original, _outcome: Outcome, background: Background) -> 
     yield "\n## Licences\n"
     yield "| network | role | licence |\n|---|---|---|"
     yield f"| {original.artifact.stage} | these weights | {background.licence or 'not stated'} |"
-    yield from (f"| {touch.name} | {touch.role} | {touch.licence} |" for touch in touches(background.links))
+    yield from (f"| {touch.name} | {touch.role} | {touch.licence} |" for touch in touches(background.links, background.licences))
 
 
 def _code(text: str) -> tuple[str, ...]:

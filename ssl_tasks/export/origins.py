@@ -1,10 +1,11 @@
 """Which networks touched a checkpoint on its way, and what is known of their licences."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from schemas.artifacts import Artifact, Checkpoint
+from schemas.errors import UserError
 from ssl_tasks.lineage import Link
 
 UNSTATED = "not stated"
@@ -25,21 +26,31 @@ class Touch:
     licence: str
 
 
-def touches(links: Sequence[Link]) -> list[Touch]:
+def touches(links: Sequence[Link], licences: Mapping[str, str]) -> list[Touch]:
     """Of a chain that begins with a checkpoint: every other checkpoint in it, and every file of weights, by what it was for.
 
     An artifact that is no longer there is named all the same, as those that it was made into still state it.
+
+    Args:
+        licences: what is known of them, by name.
+
+    Raises:
+        UserError: where a licence is of nothing in the chain.
     """
     found = {link.key: link for link in links}
     artifacts = [link.artifact for link in links if link.artifact]
-    return list(dict.fromkeys(touch for artifact in artifacts for touch in (*_parents(artifact, found), *_files(artifact))))
+    named = list(dict.fromkeys(touch for artifact in artifacts for touch in (*_parents(artifact, found), *_files(artifact))))
+    if foreign := [name for name in licences if name not in {touch.name for touch in named}]:
+        there = ", ".join(touch.name for touch in named) or "nothing else"
+        raise UserError(f"licences: '{foreign[0]}' is not behind these weights; there are {there}")
+    return [replace(touch, licence=licences.get(touch.name, touch.licence)) for touch in named]
 
 
 def _parents(artifact: Artifact, found: Mapping[str, Link]) -> Iterator[Touch]:
     for text, key in artifact.parents.items():
         parent = found[key].artifact if key in found else None
         if isinstance(parent, Checkpoint):
-            yield Touch(parent.stage, _role(artifact, text), str(parent.config.get("licence") or UNSTATED))
+            yield Touch(parent.stage, _role(artifact, text), UNSTATED)
         elif parent is None and text not in artifact.manifests and text != artifact.config.get("dataset"):
             yield Touch(text, f"{_role(artifact, text)}; no longer there", UNSTATED)
 

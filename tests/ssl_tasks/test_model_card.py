@@ -90,14 +90,22 @@ def test_a_licence_that_is_no_identifier_is_quoted_for_the_hub(tmp_path: Path) -
 
 def test_external_weights_are_named_with_an_unknown_licence(tmp_path: Path) -> None:
     source = checkpoint(tmp_path, SMALL, init_from={"file": "weights/dinov2.pth"}, inputs={"data": "gone"})
-    found = touches(behind({"teacher": source.key}, lambda key: source.folder.parent / key))
+    found = touches(behind({"teacher": source.key}, lambda key: source.folder.parent / key), {})
     assert found == [Touch("weights/dinov2.pth", "teacher starts from it", EXTERNAL)]
+
+
+def test_licences_of_what_is_behind_are_stated_by_name_and_one_of_anything_else_is_an_error(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path, SMALL, init_from={"file": "weights/dinov3.pth"}, inputs={"data": "gone"})
+    links = behind({"teacher": source.key}, lambda key: source.folder.parent / key)
+    assert touches(links, {"weights/dinov3.pth": "DINOv3 License"}) == [Touch("weights/dinov3.pth", "teacher starts from it", "DINOv3 License")]
+    with pytest.raises(UserError, match=r"licences: 'dinov3' is not behind these weights; there are weights/dinov3.pth"):
+        touches(links, {"dinov3": "DINOv3 License"})
 
 
 def test_a_teacher_that_is_no_longer_there_is_named_all_the_same(chain: dict[str, Artifact]) -> None:
     folder = chain["model"].folder.parent
     student = chain["model"].parents["students.small"]
-    found = touches(behind({"students.small": student}, lambda key: folder / key if key == student else folder / "gone"))
+    found = touches(behind({"students.small": student}, lambda key: folder / key if key == student else folder / "gone"), {})
     assert found == [Touch("teacher", "teacher of students.small; no longer there", UNSTATED)]
 
 
