@@ -58,32 +58,17 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     training = Training(job, stage, reference, counts, tracker)
     cache = cache_of(job, artifact, training.images[np.arange(1)].shape[-1], reference.image_size, training.device, tracker.note) if artifact else None
     teacher = Lecturer(artifact, list(together.values()), training.device, cache) if artifact else None
-    if teacher and teacher.note:
-        tracker.note(teacher.note)
     heads = prototype_heads(artifact) if artifact and _wants_heads(together) else None
     labels = Labels.of(training.labels, artifact, list(together.values()), stage)
     students = {name: _student(training, name, student, teacher.shapes if teacher else None, heads, labels, tracker) for name, student in together.items()}
-    if artifact and (smoothed := labels_doubt(artifact, list(together.values()))):
-        tracker.note(smoothed)
-    for doubt in doubts(students, _outline(artifact.encoder)) if artifact else ():
-        tracker.note(doubt)
+    if artifact and teacher:
+        remarks = [teacher.note, labels_doubt(artifact, list(together.values())), *doubts(students, _outline(artifact.encoder))]
+        for remark in filter(None, remarks):
+            tracker.note(remark)
     _introduce(students)
-    sealed: dict[str, Artifact] = {}
-    failures: dict[str, Exception] = {}
-    if students:
-        spread = stage.spread and distributed.world_size() > 1
-        lessons = Lessons(stage, reference.image_size, teacher, labels, training.device, spread)
-        configs = {name: student.config.train for name, student in students.items() if student.config.train}
-        costs = {name: cost(student.network) for name, student in students.items()} if spread else None
-        learners = fit_together(students, training.images, configs, views=lessons.views, targets=lessons, spread=costs, **training.fitting(tracker))
-        with distributed.on_its_own() if spread else nullcontext():
-            for learner in learners.values():
-                if learner.failure:
-                    failures[learner.name] = learner.failure
-                elif learner.name in job.outputs:
-                    sealed |= training.seal(learner, "student encoder", classes=labels.classes)
-        if spread:
-            sealed, failures = _of_all_ranks(job, sealed, failures)
+    spread = stage.spread and distributed.world_size() > 1
+    lessons = Lessons(stage, reference.image_size, teacher, labels, training.device, spread)
+    sealed, failures = _taught(students, lessons, labels, training, tracker) if students else ({}, {})
     if cache:
         cache.close()
     for output, config in pretrained.items():
@@ -96,6 +81,24 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     distributed.stop()
     _raise_failures(failures)
     return sealed
+
+
+def _taught(
+    students: Mapping[str, Student], lessons: Lessons, labels: Labels, training: Training, tracker: Tracker
+) -> tuple[dict[str, Artifact], dict[str, Exception]]:
+    """Train students together; those that are sealed, and what ended the others."""
+    configs = {name: student.config.train for name, student in students.items() if student.config.train}
+    costs = {name: cost(student.network) for name, student in students.items()} if lessons.spread else None
+    learners = fit_together(students, training.images, configs, views=lessons.views, targets=lessons, spread=costs, **training.fitting(tracker))
+    sealed: dict[str, Artifact] = {}
+    failures: dict[str, Exception] = {}
+    with distributed.on_its_own() if lessons.spread else nullcontext():
+        for learner in learners.values():
+            if learner.failure:
+                failures[learner.name] = learner.failure
+            elif learner.name in training.job.outputs:
+                sealed |= training.seal(learner, "student encoder", classes=labels.classes)
+    return _of_all_ranks(training.job, sealed, failures) if lessons.spread else (sealed, failures)
 
 
 def _teacher_artifact(job: Job, stage: Distill) -> Checkpoint | None:
