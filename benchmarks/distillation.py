@@ -67,7 +67,7 @@ def table(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _compared(report: str, model: str) -> tuple[str, str]:
-    if report in VIT and model.partition(".")[0] in ("recipe", "patches", "vit_alone"):
+    if report in VIT and model.partition(".")[0] in ("prototypes", "recipe", "patches", "vit_alone"):
         return VIT[report]
     return PLAIN.get(report, ""), ALONE.get(report, "")
 
