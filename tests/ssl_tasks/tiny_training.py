@@ -138,6 +138,7 @@ def _as_rank(rank: int, count: int, port: int, target: Callable[..., None], *arg
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     distributed.start()
+    distributed.barrier()  # a rank that ended at once would be gone before the others have reached it
     try:
         target(*arguments)
     finally:
