@@ -102,7 +102,7 @@ class Shared:
 
     def __enter__(self) -> "Shared":
         self._before = augment, FrozenTeacher.__call__
-        lessons.augment = self._timed("views", augment)  # type: ignore[attr-defined]
+        lessons.augment = self._timed("views", augment)  # type: ignore[attr-defined]  # its own import of it, which is timed
         FrozenTeacher.__call__ = self._timed("teacher", FrozenTeacher.__call__)  # type: ignore[method-assign]
         return self
 

@@ -1,7 +1,6 @@
 """The objective behind each distillation method's config."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from schemas import distillers as configs
 from ssl_tasks.distill.features.attention_transfer import AttentionTransfer
@@ -61,5 +60,4 @@ def wants_places(methods: Iterable[configs.DistillerSpec]) -> bool:
 
 def build(config: configs.DistillerSpec, setting: Setting) -> Objective:
     """The objective that a config describes."""
-    made: Any = OBJECTIVES[type(config)](config, setting)
-    return made  # type: ignore[no-any-return]
+    return OBJECTIVES[type(config)](config, setting)

@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,12 @@ def refusal(_original: Original) -> str:
         UserError: where what writes or checks it is not installed.
     """
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
+        for tool in ("onnx", "onnxruntime", "onnxscript"):
+            import_module(tool)
     except ImportError as error:
-        raise UserError(f"format onnx needs {error.name}, of the extra `export`: pip install 'sslflow[export]', or leave onnx out of the formats") from error
+        raise UserError(
+            f"format onnx needs {error.name}, of the extra `export`: pip install -e '.[export]' in the repository, or leave onnx out of the formats"
+        ) from error
     return ""
 
 
