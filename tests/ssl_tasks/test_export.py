@@ -194,7 +194,9 @@ class TestCompare:
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"format onnx needs onnxruntime, of the extra `export`: pip install -e '\.\[export\]' in the repository, or leave onnx out"):
+    with pytest.raises(
+        UserError, match=r"format onnx needs onnxruntime, of the extra `export`: pip install -e '\.\[export\]' in the repository, or leave onnx out"
+    ):
         handed_out(checkpoint(tmp_path, VIT), formats=["onnx"])
 
 
