@@ -31,7 +31,7 @@ from ssl_tasks.curate.measures import dhash, looks, phash
 from ssl_tasks.data.folder import listing
 from ssl_tasks.data.store import centre_square
 from ssl_tasks.data.views import MEAN_STD
-from ssl_tasks.evaluate.copy_detection import (
+from ssl_tasks.evaluate.grouping.average_precision import (
     cosines,
     hash_likeness,
     mean_average_precision,

@@ -27,7 +27,7 @@ from schemas.shapes import kinds
 from schemas.training import SGD, AdamW, Train
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import MEAN_STD
-from ssl_tasks.evaluate.knn import knn
+from ssl_tasks.evaluate.frozen.knn import knn
 from ssl_tasks.methods import build
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import features
@@ -126,9 +126,14 @@ def cifar(options: argparse.Namespace) -> dict[str, Any]:
         method = method_of(kind, {**changed, "views": {**changed.get("views", {}), "blur": 0.0}}, RESNET18, options.seed)
         learner, seconds = trained(method, train[0], settings, options.seed)
         bank, queries = (features(method.exported(), images, *MEAN_STD[3], device="cuda") for images, _ in (train, test))
-        accuracy = knn(bank, train[1], queries, test[1], 200, 0.1, "cuda")
+        accuracy = knn(bank, train[1], queries, test[1], 200, 0.1, "cuda").mean()
         minutes = (time.perf_counter() - began) / 60
-        rows[kind] = {"knn": round(accuracy, 4), "minutes": round(minutes, 2), "decoding_seconds": round(decoding, 1), "training_seconds": round(seconds, 1)}
+        rows[kind] = {
+            "knn": round(float(accuracy), 4),
+            "minutes": round(minutes, 2),
+            "decoding_seconds": round(decoding, 1),
+            "training_seconds": round(seconds, 1),
+        }
         rows[kind] |= speed(learner, method, train[0], 512, 32)
     return {"epochs": options.epochs, "seed": options.seed, "methods": rows}
 

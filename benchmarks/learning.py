@@ -24,7 +24,7 @@ from schemas.encoders import Encoder
 from schemas.shapes import kinds
 from schemas.training import AdamW, Train
 from ssl_tasks.data.views import MEAN_STD
-from ssl_tasks.evaluate.knn import knn
+from ssl_tasks.evaluate.frozen.knn import knn
 from ssl_tasks.measures import effective_rank
 from ssl_tasks.methods import build
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -67,8 +67,8 @@ def config_of(kind: str) -> Any:
 def judged(encoder: TimmEncoder, train: Any, test: Any) -> dict[str, float]:
     """k-NN accuracy on the test images, and the effective rank of their features."""
     bank, queries = (features(encoder, images, *MEAN_STD[3]) for images, _ in (train, test))
-    accuracy = knn(bank, train[1], queries, test[1], K, TEMPERATURE)
-    return {"knn": round(100 * accuracy, 2), "effective_rank": round(effective_rank(torch.from_numpy(queries)), 1)}
+    accuracy = knn(bank, train[1], queries, test[1], K, TEMPERATURE).mean()
+    return {"knn": round(100 * float(accuracy), 2), "effective_rank": round(effective_rank(torch.from_numpy(queries)), 1)}
 
 
 def run(kind: str, encoder: Encoder, seed: int, epochs: float, train: Any, test: Any) -> dict[str, Any]:

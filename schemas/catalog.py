@@ -13,9 +13,9 @@ from pydantic.fields import FieldInfo
 from schemas import shapes
 from schemas.curation import Step
 from schemas.distillers import Distiller
-from schemas.evaluations import Protocol
 from schemas.finetuning import Strategy
 from schemas.methods import Method
+from schemas.protocols import Protocol
 from schemas.references import mark
 from schemas.sources import Source
 from schemas.spec import Spec

@@ -10,10 +10,10 @@ from schemas.curation import Step
 from schemas.distillers import Distillers
 from schemas.embeddings import File
 from schemas.encoders import Encoder
-from schemas.evaluations import Protocol
 from schemas.exports import Format, Registered
 from schemas.finetuning import Full, Strategy
 from schemas.methods import DINOv3, Method
+from schemas.protocols import Protocol
 from schemas.resources import Resources
 from schemas.sources import Source
 from schemas.spec import Kinded, Spec, Unfit
@@ -213,7 +213,7 @@ class Evaluate(StageBase):
     """Judge frozen features and classifiers by protocols and write one HTML report, with what each distilled student is worth."""
 
     makes: ClassVar[ArtifactType] = "Report"
-    contract = 2
+    contract = 3
     kind: Literal["evaluate"] = "evaluate"
     dataset: DatasetRef
     models: list[CheckpointRef] = Field([], description="the encoders and classifiers that are judged")

@@ -32,7 +32,7 @@ def explained(error: Exception, config: Train, batch: int, ranks: int, step: int
         saved: the step of the last checkpoint, 0 where there is none.
     """
     line = str(error).strip().partition("\n")[0]
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, RuntimeError) and _FULL.search(line)):
+    if ran_out(error):
         asked, total = _asked_and_total(line)
         figures = f", {asked / 2**30:.1f} GiB asked for of {total / 2**30:.1f}" if torch.cuda.is_available() else ""
         advice = _advice(config, batch, ranks, fitting(batch, ranks, asked, total), saved)
@@ -40,6 +40,11 @@ def explained(error: Exception, config: Train, batch: int, ranks: int, step: int
     if isinstance(error, (torch.AcceleratorError, dist.DistError)) or (isinstance(error, RuntimeError) and _LOST.search(line)):
         return DeviceLost(f"a device, or the connection to one, failed at step {step} ({line}): run again; the training goes on from step {saved}")
     return error
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether an error says that memory is full, the device's or the host's."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, RuntimeError) and bool(_FULL.search(str(error))))
 
 
 def fitting(batch: int, ranks: int, asked: float, total: float) -> int:

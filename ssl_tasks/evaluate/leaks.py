@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from schemas.artifacts import Artifact, Checkpoint, Dataset, read
 from schemas.job import Job
 from ssl_tasks.data import leaks, manifest
-from ssl_tasks.evaluate.words import enumerated
+from ssl_tasks.evaluate.wording import enumerated
 
 
 @dataclass(frozen=True)

@@ -1,134 +1,142 @@
-"""Each protocol applied to what is seen of a model."""
+"""The protocols: which file judges by which, what each needs, and how one is applied to one model."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 from schemas.errors import UserError
-from schemas.evaluations import KNN, OF_CLASSIFIERS, Accuracy, Calibration, Cost, FewShot, Fidelity, Linear, Protocol, Rank
-from ssl_tasks.evaluate import cost
-from ssl_tasks.evaluate.accuracy import accuracy
-from ssl_tasks.evaluate.bench import Said, Seen
-from ssl_tasks.evaluate.calibration import calibration_error, fitted_temperature, likelihood_loss
-from ssl_tasks.evaluate.few_shot import few_shot
-from ssl_tasks.evaluate.fidelity import agreement, divergence
-from ssl_tasks.evaluate.knn import knn
-from ssl_tasks.evaluate.linear import linear
-from ssl_tasks.evaluate.rank import rank
-from ssl_tasks.evaluate.results import Metric
+from schemas.protocols import ProtocolSpec, adaptation, classifiers, costs, dense, frozen, grouping, label_free, looks, robustness
+from ssl_tasks.evaluate.findings import Finding, Number, Plate, Skipped
+from ssl_tasks.evaluate.metrics import METRICS
 from ssl_tasks.evaluate.split import Split
-from ssl_tasks.nn.encoder import parameters
+from ssl_tasks.evaluate.subject import Subject
+
+JUDGES: Mapping[type[ProtocolSpec], str] = {
+    frozen.KNN: "frozen.knn",
+    frozen.FewShot: "frozen.few_shot",
+    frozen.Linear: "frozen.linear",
+    frozen.LowLabel: "frozen.low_label",
+    frozen.LinearProbe: "frozen.linear_probe",
+    frozen.MLPProbe: "frozen.mlp_probe",
+    adaptation.FineTuned: "adaptation.fine_tuned",
+    classifiers.Accuracy: "classifiers.accuracy",
+    classifiers.Fidelity: "classifiers.fidelity",
+    classifiers.Calibration: "classifiers.calibration",
+    grouping.Clustering: "grouping.clustering",
+    grouping.Retrieval: "grouping.retrieval",
+    grouping.CopyDetection: "grouping.copy_detection",
+    dense.Segmentation: "dense.segmentation",
+    dense.Depth: "dense.depth",
+    dense.Detection: "dense.detection",
+    dense.Propagation: "dense.propagation",
+    dense.Correspondence: "dense.correspondence",
+    label_free.Rank: "label_free.rank",
+    label_free.AlphaReQ: "label_free.alpha_req",
+    label_free.LiDAR: "label_free.lidar",
+    label_free.AlignmentUniformity: "label_free.alignment_uniformity",
+    label_free.Rotation: "label_free.rotation",
+    label_free.Spectrum: "label_free.spectrum",
+    robustness.Corruptions: "robustness.corruptions",
+    robustness.Shift: "robustness.shift",
+    robustness.Groups: "robustness.groups",
+    robustness.Reliability: "robustness.reliability",
+    robustness.OutOfDistribution: "robustness.out_of_distribution",
+    looks.Attention: "looks.attention",
+    looks.PatchPCA: "looks.patch_pca",
+    looks.Gallery: "looks.gallery",
+    looks.Reconstructions: "looks.reconstructions",
+    looks.EmbeddingMap: "looks.embedding_map",
+    looks.Confusion: "looks.confusion",
+    looks.Prototypes: "looks.prototypes",
+    costs.Cost: "costs.cost",
+}
+"""The module under `ssl_tasks.evaluate` of each protocol, imported when it is asked for."""
 
 
-class Number(NamedTuple):
-    """What a protocol finds: a metric, its value of each draw, and how many images it rests on."""
+class Judge(Protocol):
+    """What the module of a protocol offers."""
 
-    metric: Metric
-    values: list[float]
-    n: int
+    def judge(self, protocol: Any, subject: Subject) -> Iterator[Finding]:
+        """The numbers and pictures of a model.
+
+        Raises:
+            Skipped: where the protocol says nothing of this model.
+            UserError: where it cannot be run on this data set or model, in a line.
+        """
+
+    def meaning(self, protocol: Any) -> str:
+        """What the protocol does with these settings, in sentences for a reader of the report."""
 
 
-class Skipped(Exception):
-    """A protocol says nothing of a model; the message says why, after the model's name."""
+def module(protocol: ProtocolSpec) -> Judge:
+    """The file of a protocol."""
+    return cast(Judge, import_module(f"ssl_tasks.evaluate.{JUDGES[type(protocol)]}"))
 
 
-def score(protocol: Protocol, seen: Seen, parts: Split, seed: int, device: str) -> list[Number]:
-    """One protocol's numbers for a model.
+def apply(protocol: ProtocolSpec, subject: Subject) -> tuple[list[Number], list[Plate]]:
+    """A protocol's numbers and pictures of one model.
 
     Raises:
-        Skipped: where it says nothing of this one.
-        UserError: where it cannot be run on the data set.
+        Skipped: where it says nothing of this one, and why.
     """
-    x, queries = seen.features, len(parts.queries)
-    world = (x[parts.bank], parts.labels[parts.bank], x[parts.queries], parts.labels[parts.queries])
-    match protocol:
-        case KNN():
-            return [Number("accuracy", [knn(*world, protocol.k, protocol.temperature, device)], queries)]
-        case FewShot():
-            return [Number("accuracy", few_shot(*world, protocol.shots, protocol.draws, seed, device), queries)]
-        case Linear():
-            return [Number("accuracy", [linear(*world, protocol.strengths, seed)], queries)]
-        case Rank():
-            return [Number("effective_rank", [rank(x[parts.train], protocol.samples, seed)], min(len(parts.train), protocol.samples))]
-        case Accuracy():
-            said = _classes_known(seen)
-            return [Number("accuracy", [accuracy(said.queries, said.labels)], queries)]
-        case Fidelity():
-            return _fidelity(seen)
-        case Calibration():
-            return _calibration(_classes_known(seen), protocol.bins)
-        case Cost():
-            return _cost(seen, protocol)
+    if reason := _unfit(protocol, subject) or lacking(protocol, subject.world.parts, subject.world.stage.dataset):
+        raise Skipped(reason)
+    try:
+        found = list(module(protocol).judge(protocol, subject))
+    except UserError as error:
+        raise Skipped(f"cannot be judged: {error}") from error
+    numbers = [finding for finding in found if isinstance(finding, Number)]
+    unknown = [number.metric for number in numbers if number.metric not in METRICS]
+    assert not unknown, f"{protocol.kind} gives {unknown}, which metrics.py does not know"
+    return numbers, [finding for finding in found if isinstance(finding, Plate)]
 
 
-def check_classifiers(protocols: Sequence[Protocol], classifiers: int, name: str) -> None:
-    """Refuse protocols of classifiers where no model is one.
+def lacking(protocol: ProtocolSpec, parts: Split, dataset: str) -> str:
+    """What a data set lacks for a protocol, and what to do; empty where it lacks nothing."""
+    if "train labels" in protocol.needs and not len(parts.bank):
+        return f"needs labels, and '{dataset}' has none; set `labels: true` on its source, or ask only for protocols without labels such as `rank`"
+    if "test labels" in protocol.needs and not (len(parts.queries) and (parts.labels[parts.queries] >= 0).all()):
+        return f"needs labelled images in a test split, and '{dataset}' has none; set `splits: true` or `holdout` on its source, or ask only for `rank`"
+    if "test images" in protocol.needs and not len(parts.queries):
+        return f"needs a test split, and '{dataset}' has none; set `splits: true` or `holdout` on its source"
+    return ""
+
+
+def _unfit(protocol: ProtocolSpec, subject: Subject) -> str:
+    if "classifier" in protocol.needs and not (subject.is_model and subject.artifact and subject.artifact.classes):
+        return "is no classifier"
+    if subject.role == "pixels" and protocol.needs & {"network", "vit"}:
+        return "is no network"
+    if "vit" in protocol.needs and not subject.encoder.is_vit:
+        return f"is no plain ViT ('{subject.config.name}'), which {protocol.kind} reads tokens of"
+    return ""
+
+
+def check(protocols: Sequence[ProtocolSpec], parts: Split, classifiers: int, name: str, dataset: str) -> None:
+    """Refuse before any work what says nothing of any model.
+
+    Args:
+        classifiers: how many models are.
+        name: of the stage.
+        dataset: of its dataset, as written.
 
     Raises:
-        UserError: names them, and what to do.
+        UserError: where no protocol is left; names the protocols, and what to do.
     """
-    needy = list(dict.fromkeys(p.kind for p in protocols if isinstance(p, OF_CLASSIFIERS)))
-    if needy and not classifiers:
-        raise UserError(
-            f"stages.{name}.protocols: {', '.join(needy)} judge{'s' if len(needy) == 1 else ''} classifiers, and no model is one; "
-            "let a finetune stage make one, or distill by labels or class scores"
-        )
+    if not len(parts.train):
+        raise UserError(f"stages.{name}.dataset: '{dataset}' keeps no image of the train split; loosen the steps of its curation")
+    reasons: dict[str, list[str]] = {}
+    for protocol in protocols:
+        reason = lacking(protocol, parts, dataset)
+        if not reason and "classifier" in protocol.needs and not classifiers:
+            reason = "judges classifiers, and no model is one; let a finetune stage make one, or distill by labels or class scores"
+        if not reason:
+            return
+        reasons.setdefault(reason, []).append(protocol.kind)
+    told = "; ".join(f"{', '.join(dict.fromkeys(kinds))} {_plural(reason, len(set(kinds)))}" for reason, kinds in reasons.items())
+    raise UserError(f"stages.{name}.protocols: {told}")
 
 
-def _classifier(seen: Seen) -> Said:
-    if seen.said is None:
-        raise Skipped("is no classifier")
-    return seen.said
-
-
-def _classes_known(seen: Seen) -> Said:
-    said = _classifier(seen)
-    if (said.labels < 0).all():
-        raise Skipped(f"knows none of the test images' classes; it knows {', '.join(said.classes[:8])}")
-    return said
-
-
-def _fidelity(seen: Seen) -> list[Number]:
-    own, teacher = _classifier(seen), seen.teacher
-    if teacher is None:
-        raise Skipped("has no teacher among the models that is a classifier")
-    if sorted(own.classes) != sorted(teacher.classes):
-        raise Skipped("does not have its teacher's classes")
-    taught = teacher.queries[:, [teacher.classes.index(name) for name in own.classes]]
-    n = len(own.queries)
-    return [Number("agreement", [agreement(own.queries, taught)], n), Number("kl", [divergence(own.queries, taught)], n)]
-
-
-def _calibration(said: Said, bins: int) -> list[Number]:
-    if not len(said.held):
-        raise Skipped("knows the class of no image that a temperature can be fitted to")
-    temperature = fitted_temperature(said.held, said.held_labels)
-    n, known = len(said.labels), int((said.labels >= 0).sum())
-
-    def both(metric: Metric, scaled: Metric, judge: Callable[[float], float], n: int) -> list[Number]:
-        return [Number(metric, [judge(1.0)], n), Number(scaled, [judge(temperature)], n)]
-
-    return [
-        *both("ece", "ece_scaled", lambda t: calibration_error(said.queries, said.labels, bins, t), n),
-        *both("nll", "nll_scaled", lambda t: likelihood_loss(said.queries, said.labels, t), known),
-        Number("temperature", [temperature], len(said.held)),
-    ]
-
-
-def _cost(seen: Seen, protocol: Cost) -> list[Number]:
-    if seen.model is None or not seen.bytes:
-        raise Skipped("is a baseline")
-    model = seen.model.eval()
-    found = [
-        Number("parameters", [float(parameters(model))], 1),
-        Number("flops", [float(cost.flops(model, seen.shape))], 1),
-        Number("megabytes", [seen.bytes / 1e6], 1),
-    ]
-    for device in cost.devices():
-        settings = (device, protocol.batch, protocol.repeats)
-        if settings not in seen.timed:
-            seen.timed[settings] = cost.speed(model, seen.shape, *settings)
-        speed = seen.timed[settings]
-        latency: Metric = "latency_cuda" if device == "cuda" else "latency_cpu"
-        throughput: Metric = "throughput_cuda" if device == "cuda" else "throughput_cpu"
-        found += [Number(latency, [speed.latency], speed.passes), Number(throughput, [speed.throughput], speed.passes)]
-    return found
+def _plural(reason: str, kinds: int) -> str:
+    verb, _, rest = reason.partition(" ")
+    return reason if kinds == 1 else f"{verb.removesuffix('s')} {rest}"

@@ -1,26 +1,20 @@
 """Rows and deltas: every number of an evaluation with what it takes to read it. Plain data, no models."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from schemas.artifacts import Artifact
-from schemas.evaluations import Protocol
+from schemas.protocols import ProtocolSpec
 from schemas.stages import Comparison, Evaluate
+from ssl_tasks.evaluate.metrics import METRICS
 
 Role = Literal["teacher", "student", "alone", "pretrained", "pixels", "random"]
-Quality = Literal["accuracy", "effective_rank", "agreement", "kl", "ece", "ece_scaled", "nll", "nll_scaled", "temperature"]
-Expense = Literal["parameters", "flops", "megabytes", "latency_cpu", "throughput_cpu", "latency_cuda", "throughput_cuda"]
-Metric = Quality | Expense
-
-BETTER: dict[Metric, int] = {"accuracy": 1, "agreement": 1, "kl": -1, "ece": -1, "ece_scaled": -1, "nll": -1, "nll_scaled": -1}
-"""1 where more is better, -1 where less is; a metric that is not here says nothing of better and worse."""
-SHARES: tuple[Metric, ...] = ("accuracy", "agreement")
-"""Shares of the images that were looked at."""
-LEAST: dict[Metric, float] = {"effective_rank": 1.0}
-MOST: dict[Metric, float] = {"accuracy": 1.0, "agreement": 1.0, "ece": 1.0, "ece_scaled": 1.0}
-"""What a value of quality can be at least (0 unless stated), and at most."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,7 @@ class Row:
         measure: what tells the row from the model's others: the protocol, and the metric where the protocol gives several.
         spread: sample standard deviation over draws; None where there is one number.
         n: images that are scored: queries, or features looked at; of a time the passes.
+        items: of each item its score, see `findings.Number`; kept in `items.npz` and not in `results.json`.
         parameters: of the encoder; 0 for raw pixels.
         dim: length of the feature vector.
         split: id of the split, see `ssl_tasks.evaluate.split`.
@@ -42,24 +37,25 @@ class Row:
     role: Role
     protocol: str
     version: str
-    metric: Metric
+    metric: str
     values: list[float]
     n: int
     parameters: int
     dim: int
     split: str
+    items: NDArray[np.floating] | None = field(default=None, compare=False, repr=False)
     measure: str = field(init=False)
     value: float = field(init=False)
     spread: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "measure", self.protocol if self.metric in ("accuracy", "effective_rank") else f"{self.protocol}/{self.metric}")
+        object.__setattr__(self, "measure", self.protocol if METRICS[self.metric].main else f"{self.protocol}/{self.metric}")
         object.__setattr__(self, "value", statistics.fmean(self.values))
         object.__setattr__(self, "spread", statistics.stdev(self.values) if len(self.values) > 1 else None)
 
     def as_json(self) -> dict[str, Any]:
         """The row as it stands in `results.json`."""
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "items"}
 
 
 def roles(stage: Evaluate, artifacts: Mapping[str, Artifact]) -> dict[str, Role]:
@@ -101,15 +97,23 @@ def _is_taught(artifact: Artifact) -> bool:
     return artifact.kind == "distill" and artifact.config["teacher"] is not None
 
 
-def names(protocols: Sequence[Protocol]) -> list[str]:
+def names(protocols: Sequence[ProtocolSpec]) -> list[str]:
     """A name for each protocol: its kind, and where a kind comes twice also the fields in which they differ, `knn_k5`."""
 
-    def name(protocol: Protocol) -> str:
-        twins = [p.model_dump() for p in protocols if p.kind == protocol.kind]
-        own = protocol.model_dump()
-        return "_".join([protocol.kind, *(f"{f}{own[f]:g}" for f in own if f != "kind" and any(t[f] != own[f] for t in twins))])
+    def name(protocol: ProtocolSpec) -> str:
+        twins = [p.model_dump(mode="json") for p in protocols if p.kind == protocol.kind]
+        own = protocol.model_dump(mode="json")
+        return "_".join([protocol.kind, *(f"{f}{_told(own[f])}" for f in own if f != "kind" and any(t[f] != own[f] for t in twins))])
 
     return [name(p) for p in protocols]
+
+
+def _told(value: Any) -> str:
+    """A setting as a part of a name: `5`, `0.07`, `mask-folder`."""
+    if isinstance(value, Mapping):
+        value = value.get("kind", "")
+    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")
 
 
 def deltas(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -120,7 +124,7 @@ def deltas(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[dict[
     found = {(row.model, row.measure): row for row in rows}
     entries = []
     for comparison in comparisons:
-        for row in (r for r in rows if r.model == comparison.student and r.metric in get_args(Quality)):
+        for row in (r for r in rows if r.model == comparison.student and METRICS[r.metric].quality):
             named = {"protocol": row.protocol, "measure": row.measure, "version": row.version, "metric": row.metric}
             entry: dict[str, Any] = {**comparison.model_dump(), **named}
             for other in ("alone", "teacher"):

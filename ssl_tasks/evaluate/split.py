@@ -1,19 +1,20 @@
 """Which images a model is judged on: the kept train images are the bank, the test split are the queries."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from schemas.errors import UserError
-from schemas.evaluations import KNN, Accuracy, Calibration, FewShot, Fidelity, Linear, Protocol
 from ssl_tasks.data.manifest import column
-from ssl_tasks.evaluate import linear
-from ssl_tasks.evaluate.knn import Ints
+from ssl_tasks.evaluate import held_out as holding
+from ssl_tasks.evaluate.neighbours import Ints
 
 BANK, QUERIES, HELD = "train", "test", "val"
+UNKNOWN = -1
+"""Number of a class that is not known."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def split(manifest: pa.Table, seed: int = 0, val: bool = False) -> Split:
     bank, held = (rows[labels[rows] >= 0] for rows in (train, held))
     held_out = len(held) > 0
     if not held_out and len(bank):
-        held = bank[linear.split(labels[bank], seed)[0]]
+        held = bank[holding.split(labels[bank], seed)[0]]
     if (labels[queries] >= 0).any():
         queries = queries[labels[queries] >= 0]
     ids = column(table, "id")
@@ -75,31 +76,14 @@ def split(manifest: pa.Table, seed: int = 0, val: bool = False) -> Split:
     return Split(table, train, bank, queries, labels, classes, digest.hexdigest(), held, held_out)
 
 
-def check(parts: Split, protocols: list[Protocol], name: str, dataset: str) -> None:
-    """Refuse what cannot be judged, before any work.
-
-    Args:
-        name: of the stage.
-        dataset: of its dataset, as written.
-
-    Raises:
-        UserError: names the protocols, and what to do.
-    """
-    if not len(parts.train):
-        raise UserError(f"stages.{name}.dataset: '{dataset}' keeps no image of the train split; loosen the steps of its curation")
-    needy = ", ".join(dict.fromkeys(p.kind for p in protocols if isinstance(p, KNN | FewShot | Linear | Calibration)))
-    if needy and not len(parts.bank):
-        raise UserError(f"stages.{name}.protocols: {needy} need labels, and '{dataset}' has none; set `labels: true` on its source, or ask only for `rank`")
-    tested = needy or ", ".join(dict.fromkeys(p.kind for p in protocols if isinstance(p, Accuracy)))
-    if tested and not (len(parts.queries) and (parts.labels[parts.queries] >= 0).all()):
-        raise UserError(
-            f"stages.{name}.protocols: {tested} need labelled images in a test split, and '{dataset}' has none; "
-            "set `splits: true` or `holdout` on its source, or ask only for `rank`"
-        )
-    if any(isinstance(p, Fidelity) for p in protocols) and not len(parts.queries):
-        raise UserError(f"stages.{name}.protocols: fidelity needs a test split, and '{dataset}' has none; set `splits: true` or `holdout` on its source")
-
-
 def natural(name: str) -> tuple[Any, ...]:
     """Sort key by which class 10 comes after class 9."""
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
+def own_numbers(labels: Ints, names: Sequence[str], classes: Sequence[str]) -> Ints:
+    """Labels that number `names`, as they number a classifier's `classes`; UNKNOWN where it does not know them, or there is no label."""
+    number = {name: i for i, name in enumerate(classes)}
+    table = np.array([*(number.get(name, UNKNOWN) for name in names), UNKNOWN])  # a label of -1 takes the last
+    found: Ints = table[labels]
+    return found

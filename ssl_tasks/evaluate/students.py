@@ -1,15 +1,15 @@
 """What each student is worth: beside its teacher, the same network trained alone, and the same network untrained. Plain data, no models."""
 
-import math
 import re
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from schemas.references import split
 from schemas.stages import Comparison
 from ssl_tasks.evaluate.intervals import Interval, of_difference, over_images, over_seeds
-from ssl_tasks.evaluate.results import LEAST, MOST, SHARES, Expense, Metric, Quality, Row
+from ssl_tasks.evaluate.metrics import METRICS
+from ssl_tasks.evaluate.results import Row
 
 PARTS = ("teacher", "distilled", "student_alone", "random_init")
 DELTAS = {"distilled_minus_alone": "student_alone", "distilled_minus_teacher": "teacher"}
@@ -52,7 +52,7 @@ def _student(name: str, members: Sequence[Comparison], found: Found, untrained: 
         "student_alone": [c.alone for c in members],
         "random_init": [untrained.get(c.student) for c in members],
     }
-    measures = [row.measure for (model, _), row in found.items() if model == members[0].student and row.metric in get_args(Quality)]
+    measures = [row.measure for (model, _), row in found.items() if model == members[0].student and METRICS[row.metric].quality]
     return {
         "name": name,
         "seeds": len(members),
@@ -67,14 +67,14 @@ def _measure(measure: str, models: Mapping[str, Sequence[str | None]], found: Fo
     for part, names in models.items():
         if once := [found[name, measure] for name in dict.fromkeys(names) if name and (name, measure) in found]:
             first = once[0]
-            images = over_images(first.value, first.n) if first.metric in SHARES else None
-            entry[part] = _estimate([row.value for row in once], images, LEAST.get(first.metric, 0.0), MOST.get(first.metric, math.inf))
+            images = over_images(first.value, first.n) if METRICS[first.metric].share else None
+            entry[part] = _estimate([row.value for row in once], images, METRICS[first.metric].least, METRICS[first.metric].most)
     for delta, other in DELTAS.items():
         paired = [(found.get((a or "", measure)), found.get((b or "", measure))) for a, b in zip(models["distilled"], models[other], strict=True)]
         if pairs := [(a, b) for a, b in paired if a and b]:
             first, second = pairs[0]
-            images = of_difference(first.value, first.n, second.value, second.n) if first.metric in SHARES else None
-            most = MOST.get(first.metric, math.inf)
+            images = of_difference(first.value, first.n, second.value, second.n) if METRICS[first.metric].share else None
+            most = METRICS[first.metric].most
             entry[delta] = _estimate([a.value - b.value for a, b in pairs], images, -most, most)
     return entry
 
@@ -86,11 +86,11 @@ def _estimate(values: Sequence[float], images: Interval | None, least: float, mo
     return {"mean": statistics.fmean(values), "values": list(values), **ends}
 
 
-def costs(rows: Sequence[Row], names: Collection[str | None]) -> dict[Metric, float]:
+def costs(rows: Sequence[Row], names: Collection[str | None]) -> dict[str, float]:
     """What one of the models takes; of times the mean over all of them, which are one network under several seeds."""
-    each: dict[Metric, list[float]] = {}
+    each: dict[str, list[float]] = {}
     for row in rows:
-        if row.model in names and row.metric in get_args(Expense):
+        if row.model in names and not METRICS[row.metric].quality:
             each.setdefault(row.metric, []).append(row.value)
     return {metric: statistics.fmean(values) for metric, values in each.items()}
 

@@ -21,6 +21,7 @@ def features(
     std: list[float],
     batch_size: int = 512,
     device: str | torch.device = "cpu",
+    into: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Pooled features of every image, in order; the encoder runs in eval mode and is left in the mode that it was in.
 
@@ -29,13 +30,14 @@ def features(
         images: (N, C, S, S), such as a memory-mapped store; taken one batch at a time.
         mean: of each channel, for pixels in [0, 1].
         std: likewise.
+        into: (N, dim), such as a memory-mapped file that they are written to.
 
     Returns:
         (N, dim), not normalised.
     """
     training = encoder.training
     encoder.to(device).eval()
-    rows = np.empty((len(images), encoder.dim), np.float32)
+    rows = np.empty((len(images), encoder.dim), np.float32) if into is None else into
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
         rows[start : start + batch_size] = encoder(prepare(batch, encoder.config.image_size, mean, std)).float().cpu().numpy()

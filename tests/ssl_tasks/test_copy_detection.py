@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_tasks.evaluate.copy_detection import (
+from ssl_tasks.evaluate.grouping.average_precision import (
     average_precision,
     cosines,
     hash_likeness,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from schemas.encoders import Encoder
 from ssl_tasks.checkpoints import WEIGHTS
-from ssl_tasks.evaluate import cost
+from ssl_tasks.evaluate import timing
 from ssl_tasks.nn.classifier import Classifier, classifier_head
 from ssl_tasks.nn.encoder import TimmEncoder
 
@@ -21,7 +21,7 @@ def test_flops_of_a_convnet_are_two_a_multiply_and_add() -> None:
     first, second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 6, 3, stride=2, padding=1)
     model = nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), second, nn.Flatten(), nn.Linear(96, 5)).eval()
     by_hand = 8 * 8 * 4 * (3 * 9) + 4 * 4 * 6 * (4 * 9) + 96 * 5
-    assert cost.flops(model, (3, 8, 8)) == 2 * by_hand
+    assert timing.flops(model, (3, 8, 8)) == 2 * by_hand
 
 
 @pytest.mark.parametrize("head", [False, True])
@@ -33,14 +33,14 @@ def test_flops_of_a_vit_count_its_attention_too(head: bool) -> None:
     projections = tokens * width * (3 * width + width + 2 * width + 2 * width)
     attention = 2 * tokens * tokens * width  # every token with every token, once for the weights and once for the sum
     by_hand = patches * (4 * 4) * width + depth * (projections + attention) + head * width * 3
-    assert cost.flops(model, (1, 16, 16)) == 2 * by_hand
+    assert timing.flops(model, (1, 16, 16)) == 2 * by_hand
 
 
 def test_counting_and_timing_change_nothing_of_a_model() -> None:
     model = TimmEncoder(Encoder(name="resnet10t", image_size=16, channels=1, stem="cifar", options={"channels": [4] * 4, "stem_width": 8})).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    cost.flops(model, (1, 16, 16))
-    cost.speed(model, (1, 16, 16), "cpu", batch=4, repeats=3)
+    timing.flops(model, (1, 16, 16))
+    timing.speed(model, (1, 16, 16), "cpu", batch=4, repeats=3)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module.training for module in model.modules())
 
@@ -54,30 +54,30 @@ class Sleeper(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         self.passes += 1
-        time.sleep(0.06 if self.passes <= cost.WARM_UP else 0.004)
+        time.sleep(0.06 if self.passes <= timing.WARM_UP else 0.004)
         return images
 
 
 def test_a_latency_is_a_median_after_the_warm_up_and_a_throughput_counts_images() -> None:
-    found = cost.speed(Sleeper(), (1, 4, 4), "cpu", batch=10, repeats=9)
+    found = timing.speed(Sleeper(), (1, 4, 4), "cpu", batch=10, repeats=9)
     assert 4 <= found.latency < 40  # a busy machine sleeps long, but not as long as the warm-up, every other time
     assert 250 < found.throughput <= 2500
     assert found.passes == 9
 
 
 def test_a_slow_model_is_timed_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "SECONDS", 0.0)
-    assert cost.speed(Sleeper(), (1, 4, 4), "cpu", batch=2, repeats=30).passes == 3
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    assert timing.speed(Sleeper(), (1, 4, 4), "cpu", batch=2, repeats=30).passes == 3
 
 
 def test_the_machine_is_named() -> None:
-    devices = cost.devices()
+    devices = timing.devices()
     assert devices["cpu"].endswith(("thread", "threads"))
     assert ("cuda" in devices) == torch.cuda.is_available()
 
 
 def test_costs_are_rows_of_trained_models_and_of_no_delta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_tasks.evaluate.report.write", lambda *_: None)
+    monkeypatch.setattr("ssl_tasks.evaluate.report.page.write", lambda *_: None)
     inputs = family(tmp_path, datasets(tmp_path)[1])
     quick = {"kind": "cost", "batch": 8, "repeats": 3}
     report = done(evaluation(tmp_path, inputs, **judged((0,)), protocols=[{"kind": "knn", "k": 5}, quick]))[""]
@@ -90,6 +90,6 @@ def test_costs_are_rows_of_trained_models_and_of_no_delta(tmp_path: Path, monkey
     assert rows["teacher", "parameters"] == found["rows"][0]["parameters"] + 3 * (16 + 1)  # with the head
     assert min(rows["teacher", metric] for metric in ("latency_cpu", "throughput_cpu")) > 0
     assert rows["students[seed=0].small_alone", "latency_cpu"] == rows["students[seed=0].small", "latency_cpu"]  # one network, timed once
-    assert found["timed_on"].keys() == cost.devices().keys()
+    assert found["timed_on"].keys() == timing.devices().keys()
     assert not [entry for entry in found["deltas"] if entry["measure"].startswith("cost")]
     assert found["students"][0]["cost"]["distilled"]["flops"] == rows["students[seed=0].small", "flops"]

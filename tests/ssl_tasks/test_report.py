@@ -5,7 +5,6 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,14 +13,17 @@ from PIL import Image
 
 from schemas.artifacts import Artifact, Checkpoint, Dataset, read
 from schemas.errors import UserError
-from schemas.evaluations import KNN, FewShot, Protocol, Rank
+from schemas.protocols.frozen import KNN, FewShot
+from schemas.protocols.label_free import Rank
 from schemas.stages import Comparison
 from ssl_tasks.data import manifest
-from ssl_tasks.evaluate import figures, lineage, showcase, words
+from ssl_tasks.evaluate import lineage, protocols
 from ssl_tasks.evaluate.lineage import chain, summary
-from ssl_tasks.evaluate.palette import styles
+from ssl_tasks.evaluate.report import figures, showcase, words
+from ssl_tasks.evaluate.report.palette import styles
 from ssl_tasks.evaluate.results import Role, Row
 from ssl_tasks.evaluate.students import students
+from ssl_tasks.evaluate.wording import enumerated
 from ssl_tasks.report.theme import LIGHT
 
 
@@ -51,16 +53,14 @@ class TestWords:
         assert [words.big(n) for n in (812, 79_502, 451_000, 1_258_432, 86_000_000)] == ["812", "79.5 k", "451 k", "1.26 M", "86 M"]
         assert [words.duration(s) for s in (41.2, 63, 18_720)] == ["41 s", "1 min 3 s", "5 h 12 min"]
         assert [words.signed(v) for v in (2.14, -0.5, 0.04, -0.04)] == ["+2.1", f"{words.MINUS}0.5", "0.0", "0.0"]
-        assert words.enumerated(["a", "b", "c"]) == "a, b and c"
-        assert words.enumerated(["a"]) == "a"
+        assert enumerated(["a", "b", "c"]) == "a, b and c"
+        assert enumerated(["a"]) == "a"
 
-    def test_every_protocol_has_a_title_and_a_meaning(self) -> None:
-        for protocol in get_args(get_args(Protocol)[0]):
-            assert words.title(protocol().kind, protocol())
-            assert words.meaning(protocol()).endswith(".")
+    def test_titles_and_meanings_say_the_settings(self) -> None:
         assert words.title("knn_k5", KNN(k=5)) == "k-NN k5"
-        assert "2 labelled train images a class" in words.meaning(FewShot(shots=2))
-        assert "100 train features" in words.meaning(Rank(samples=100))
+        assert words.title("few_shot", FewShot(shots=2)) == "2-shot"
+        assert "2 labelled train images a class" in protocols.module(FewShot(shots=2)).meaning(FewShot(shots=2))
+        assert "100 train features" in protocols.module(Rank(samples=100)).meaning(Rank(samples=100))
 
     def test_figures_name_a_model_by_its_output_where_that_is_clear(self) -> None:
         names = ["teacher", "a.small", "b.small", "b.vit"]

@@ -12,16 +12,16 @@ from scipy import stats
 
 from schemas.artifacts import Artifact, read
 from schemas.stages import Comparison
-from ssl_tasks.evaluate import words
 from ssl_tasks.evaluate.intervals import of_difference, over_images, over_seeds
-from ssl_tasks.evaluate.palette import styles
-from ssl_tasks.evaluate.pareto import Point, front, pareto
-from ssl_tasks.evaluate.results import Metric, Role, Row, teachers
+from ssl_tasks.evaluate.report import words
+from ssl_tasks.evaluate.report.palette import styles
+from ssl_tasks.evaluate.report.pareto import Point, front, pareto
+from ssl_tasks.evaluate.results import Role, Row, teachers
 from ssl_tasks.evaluate.students import flat, group, students
 from ssl_tasks.report.theme import LIGHT
 
 
-def row(model: str, value: float, metric: Metric = "accuracy", protocol: str = "knn", n: int = 200, parameters: int = 100) -> Row:
+def row(model: str, value: float, metric: str = "accuracy", protocol: str = "knn", n: int = 200, parameters: int = 100) -> Row:
     return Row(model, "student", protocol, f"{protocol}@1", metric, [value], n, parameters, 64, "id")
 
 

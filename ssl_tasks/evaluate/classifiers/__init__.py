@@ -1,0 +1,1 @@
+"""Protocols that judge a classifier's own head."""

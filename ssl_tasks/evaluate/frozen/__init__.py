@@ -1,0 +1,1 @@
+"""Protocols that classify frozen features."""

@@ -1,0 +1,1 @@
+"""Protocols that order images by their features alone: clusters, retrieval, copies."""

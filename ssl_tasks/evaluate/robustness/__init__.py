@@ -1,0 +1,1 @@
+"""Protocols that ask what is left of an accuracy elsewhere."""
