@@ -1,7 +1,13 @@
-"""What ends a training without being its fault: a device whose memory is full, and a device that is gone."""
+"""What ends a training without being its fault: a device whose memory is full, and a device that is gone.
 
+Ranks that share each batch cannot leave a learner out in the middle of a step: one of them would wait for another for ever. The rank
+whose memory is full keeps a record instead, and the next try of the stage leaves that learner out.
+"""
+
+import json
 import math
 import re
+from pathlib import Path
 
 import torch
 from torch import distributed as dist
@@ -9,6 +15,7 @@ from torch import distributed as dist
 from schemas.errors import UserError
 from schemas.training import Train
 
+RECORD = "out_of_memory.json"
 _FULL = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 _ASKED = re.compile(r"[Tt]ried to allocate (?P<number>[\d.]+) ?(?P<unit>\w+)")
 _LOST = re.compile(r"CUDA error|NCCL|cuDNN error|CUDNN_STATUS|Connection (closed|reset) by peer")
@@ -40,6 +47,29 @@ def explained(error: Exception, config: Train, batch: int, ranks: int, step: int
     if isinstance(error, (torch.AcceleratorError, dist.DistError)) or (isinstance(error, RuntimeError) and _LOST.search(line)):
         return DeviceLost(f"a device, or the connection to one, failed at step {step} ({line}): run again; the training goes on from step {saved}")
     return error
+
+
+def keep(folder: Path, error: OutOfMemory, config: Train, ranks: int, rank: int) -> None:
+    """Record in the folder of a learner's checkpoints what ended it on one of several ranks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{RECORD}.{rank}"
+    partial.write_text(json.dumps({"message": str(error), "config": config.model_dump_json(), "ranks": ranks}), encoding="utf-8")
+    partial.rename(folder / RECORD)
+
+
+def kept(folder: Path, config: Train, ranks: int) -> OutOfMemory | None:
+    """What `keep` recorded of a learner with this config on as many ranks; under others it may well fit."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return OutOfMemory(record["message"]) if (record["config"], record["ranks"]) == (config.model_dump_json(), ranks) else None
+
+
+def forget(work: Path) -> None:
+    """Remove what `keep` recorded of the learners of a stage, once it has been told."""
+    for path in work.glob(f"checkpoints/*/{RECORD}"):
+        path.unlink(missing_ok=True)
 
 
 def fitting(batch: int, ranks: int, asked: float, total: float) -> int:

@@ -271,7 +271,7 @@ def test_what_is_compiled_computes_the_same(economy: dict[str, Any], monkeypatch
 
 def test_a_training_takes_on_what_its_config_says_of_memory(tmp_path: Path) -> None:
     method = build(METHODS["dino"], TimmEncoder(TINY["ViT"]))
-    Learner("", method, Train(accumulate=3, activation_checkpointing=True), 6, 0, tmp_path, torch.device("cpu"))
+    Learner("", method, Train(accumulate=3, activation_checkpointing=True), 6, 0, tmp_path, torch.device("cpu")).prepare()
     passed: list[int] = []
     for encoder in (m for m in method.modules() if isinstance(m, TimmEncoder)):
         encoder.backbone.norm.register_forward_pre_hook(lambda _, inputs: passed.append(len(inputs[0])))
