@@ -88,7 +88,7 @@ def test_crd_is_the_papers_equation_over_rows_of_the_other_networks_bank(count: 
     seen, rows = views(count), torch.arange(5, 5 + BATCH)
     said = taught(seen, rows=rows)
     drawn = torch.cat([rows[:, None], objective.negatives(said, objective.classes)], dim=1).repeat(count, 1)
-    ours, theirs = unit(objective.student_layer(student.network(seen).pooled)), unit(objective.teacher_layer(said.teacher.pooled))  # type: ignore[union-attr]
+    ours, theirs = unit(objective.student_layer(student.network(seen).pooled)), unit(objective.teacher_layer(teacher(torch.float64)(seen).pooled))
     terms = student(seen, said, 0.5)
     for i, (name, anchors, bank) in enumerate((("crd_student", ours, objective.teacher_bank), ("crd_teacher", theirs, objective.student_bank))):
         logits = np.einsum("bd,bkd->bk", anchors, bank.rows[drawn].numpy()) / 0.2
@@ -115,7 +115,7 @@ def test_a_batchs_rows_of_the_banks_move_as_the_momentum_says_and_no_others(mome
     said = taught(seen, rows=rows)
     banks = objective.student_bank, objective.teacher_bank
     before = [bank.rows.clone() for bank in banks]
-    ours, theirs = objective.student_layer(student.network(seen).pooled), objective.teacher_layer(said.teacher.pooled)  # type: ignore[union-attr]
+    ours, theirs = objective.student_layer(student.network(seen).pooled), objective.teacher_layer(teacher(torch.float64)(seen).pooled)
     student(seen, said, 0.5)
     assert all(torch.equal(bank.rows, old) for bank, old in zip(banks, before, strict=True)), "not before the step"
     student.after_step(0.5)
