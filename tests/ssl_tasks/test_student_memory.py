@@ -9,13 +9,15 @@ from typing import Any, NoReturn
 import pytest
 import torch
 from passes import PEERS, one_pass, student
-from test_distill import DISTILLER, NARROW, teach, workspace  # noqa: F401  # a fixture
+from test_distill import DISTILLER, NARROW, VIEWS, job, teach, workspace  # noqa: F401  # a fixture
 from tiny_training import CONV, TRAIN, VIT, Brightness, Recorder, ranks, stripes, weights
 from torch import Tensor
 
 from schemas.distillers import DML as DMLConfig
 from schemas.distillers import Feature
 from schemas.errors import TryAgain, UserError
+from schemas.resources import Resources
+from schemas.stages import Distill
 from schemas.students import Student
 from schemas.training import Train
 from ssl_tasks import distributed, optimizers
@@ -29,6 +31,8 @@ from ssl_tasks.learner import Learner
 from ssl_tasks.memory import RECORD, OutOfMemory, keep, kept
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.train import fit, fit_together
+from workflows.engine.launch import StageDied, launch
+from workflows.engine.launch import made as sealed
 
 
 def full(*_: Any, **__: Any) -> NoReturn:
@@ -248,3 +252,36 @@ def test_it_is_left_out_only_while_nothing_has_changed(tmp_path: Path, changed: 
 def test_a_record_that_is_damaged_leaves_nobody_out(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text('{"message": "cut sh')
     assert kept(tmp_path, Train(), 2) is None
+
+
+FALLS = """
+import os
+if os.environ.get("RANK") == "1":
+    import torch
+    from ssl_tasks.distill.student import Student
+    forward = Student.forward
+    def falling(student, views, lesson, progress):
+        if student.network.encoder.config.options.get("layers") == [1] and round(progress * 16) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(student, views, lesson, progress)
+    Student.forward = falling
+"""
+"""Put in front of what a process does: rank 1 runs out of memory in the third step of the narrow student."""
+
+
+@pytest.mark.slow
+def test_a_stage_of_two_processes_ends_twice_first_to_be_tried_again_and_then_for_good(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    teach(workspace)
+    (workspace / "patch").mkdir()
+    (workspace / "patch/sitecustomize.py").write_text(FALLS)
+    monkeypatch.setenv("PYTHONPATH", str(workspace / "patch"))
+    stage = Distill(
+        dataset="data", teacher="teacher", method=DISTILLER, students=THREE, views=VIEWS, train=TRAIN, seed=5, resources=Resources(pool="local", devices=2)
+    )
+    asked = job(workspace, "students", stage, {"data": "data", "teacher": "teacher"}, {name: f"sealed-{name}" for name in THREE})
+    with pytest.raises(StageDied, match=r"^small ended on one of 2 devices; the others go on from their checkpoints at the next try"):
+        launch(asked, on_event=lambda _: None)
+    with pytest.raises(UserError, match=r"^student 'small' failed: out of memory at step 3 with 16 images a step: "):
+        launch(asked, on_event=lambda _: None)
+    assert set(sealed(asked)) == {"vit", "wide"}
+    assert records(workspace) == []
