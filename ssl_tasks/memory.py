@@ -30,20 +30,22 @@ class DeviceLost(RuntimeError):
     """A device, or the connection to one, that failed. Trying again may mend it."""
 
 
-def explained(error: Exception, config: Train, batch: int, ranks: int, step: int, saved: int) -> Exception:
+def explained(error: Exception, config: Train, batch: int, ranks: int, step: int, saved: int, shared: bool = False) -> Exception:
     """The error in terms of the training, where a device's memory is full or a device is gone; any other error as it is.
 
     Args:
         batch: images a step over all `ranks`.
         step: the one that failed, from 1.
         saved: the step of the last checkpoint, 0 where there is none.
+        shared: whether it failed in what all that learn together learn from, such as a teacher's forward, which only smaller batches relieve.
     """
     line = str(error).strip().partition("\n")[0]
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, RuntimeError) and _FULL.search(line)):
         asked, total = _asked_and_total(line)
         figures = f", {asked / 2**30:.1f} GiB asked for of {total / 2**30:.1f}" if torch.cuda.is_available() else ""
-        advice = _advice(config, batch, ranks, fitting(batch, ranks, asked, total), saved)
-        return OutOfMemory(f"out of memory at step {step} with {batch} images a step{figures}: {advice}")
+        advice = _advice(config, batch, ranks, fitting(batch, ranks, asked, total), saved, shared)
+        where = ", in what all learn from" if shared else ""
+        return OutOfMemory(f"out of memory at step {step} with {batch} images a step{where}{figures}: {advice}")
     if isinstance(error, (torch.AcceleratorError, dist.DistError)) or (isinstance(error, RuntimeError) and _LOST.search(line)):
         return DeviceLost(f"a device, or the connection to one, failed at step {step} ({line}): run again; the training goes on from step {saved}")
     return error
@@ -86,7 +88,7 @@ def fitting(batch: int, ranks: int, asked: float, total: float) -> int:
     return max(int(most) // ranks, 2) * ranks
 
 
-def _advice(config: Train, batch: int, ranks: int, smaller: int, saved: int) -> str:
+def _advice(config: Train, batch: int, ranks: int, smaller: int, saved: int, shared: bool) -> str:
     """What lets the training go on, and what starts it again."""
     pieces = config.accumulate * math.ceil(batch / smaller)
     keeping = [f"train.accumulate to {pieces}"] if pieces <= batch // ranks and smaller < batch else []
@@ -94,7 +96,7 @@ def _advice(config: Train, batch: int, ranks: int, smaller: int, saved: int) -> 
         keeping.append("train.activation_checkpointing to true")
     if ranks > 1 and config.sharding == "ddp":
         keeping.append("train.sharding to fsdp")
-    going_on = [f"set {', or '.join(keeping)}, and the training goes on from step {saved}"] if keeping else []
+    going_on = [f"set {', or '.join(keeping)}, and the training goes on from step {saved}"] if keeping and not shared else []
     starting_again = [f"set train.batch_size to {smaller} or less, which starts it again"] if smaller < batch else []
     return "; or ".join(going_on + starting_again) or "take a smaller encoder or a smaller image_size"
 

@@ -149,7 +149,8 @@ def fit_together(
                 made = (views or learners[0].method.views)(batch, Draw(generator, batches.size, batches.own))
                 inputs: tuple[Any, ...] = (made,)
                 if targets:
-                    inputs = (made, targets(made, Seat(step, batches.rows(step)[batches.own], batches.size, batches.own)))
+                    with _explained(next(iter(configs.values())), batches.size, learners, shared=True):
+                        inputs = (made, targets(made, Seat(step, batches.rows(step)[batches.own], batches.size, batches.own)))
             # A learner that is ahead, because the others' checkpoints were older, waits for them.
             active = [learner for learner in learners if learner.done == step and runs(learner)]
             with ranks.at_work():
@@ -242,20 +243,20 @@ def _contained(learner: Learner, alone: bool, tracker: Tracker) -> Iterator[None
 
 
 @contextmanager
-def _explained(config: Train, batch: int, learners: list[Learner]) -> Iterator[None]:
+def _explained(config: Train, batch: int, learners: list[Learner], shared: bool = False) -> Iterator[None]:
     """Says of memory that is full, and of a device that is gone, what to do."""
     try:
         yield
     except Exception as raised:
-        error = _in_words(raised, config, batch, learners[0] if learners else None)
+        error = _in_words(raised, config, batch, max(learners, key=lambda each: each.done, default=None), shared)
         if error is raised:
             raise
         raise error from raised
 
 
-def _in_words(error: Exception, config: Train, batch: int, learner: Learner | None) -> Exception:
+def _in_words(error: Exception, config: Train, batch: int, learner: Learner | None, shared: bool = False) -> Exception:
     done, saved = (learner.done, learner.saved) if learner else (0, 0)
-    return memory.explained(error, config, batch, distributed.world_size(), done + 1, saved)
+    return memory.explained(error, config, batch, distributed.world_size(), done + 1, saved, shared)
 
 
 class Waits:

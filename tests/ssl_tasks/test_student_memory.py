@@ -30,7 +30,7 @@ from ssl_tasks.distill.online.dml import DML
 from ssl_tasks.learner import Learner
 from ssl_tasks.memory import RECORD, OutOfMemory, keep, kept
 from ssl_tasks.method import Method, Terms
-from ssl_tasks.train import fit, fit_together
+from ssl_tasks.train import Seat, fit, fit_together
 from workflows.engine.launch import StageDied, launch
 from workflows.engine.launch import made as sealed
 
@@ -44,6 +44,13 @@ class Unmovable(Brightness):
 
     def to(self, *_: Any, **__: Any) -> NoReturn:
         full()
+
+
+class Listening(Brightness):
+    """Takes what is handed to all, and needs nothing of it."""
+
+    def forward(self, views: list[Tensor], targets: None, progress: float) -> Terms:  # type: ignore[override]  # the loop hands targets on
+        return super().forward(views, progress)
 
 
 def trained(methods: Mapping[str, Method], workdir: Path, tracker: Recorder | None = None, **settings: Any) -> dict[str, Learner]:
@@ -87,6 +94,21 @@ def test_one_without_memory_before_its_first_step_ends_and_the_others_do_not(
 def test_the_only_one_without_memory_is_the_training_s_error(tmp_path: Path) -> None:
     with pytest.raises(OutOfMemory, match=r"^out of memory at step 1 with 16 images a step: "):
         fit(Unmovable(), stripes()[0], TRAIN, seed=0, workdir=tmp_path, tracker=Recorder())
+
+
+def test_what_all_learn_from_is_nobody_s_failure_but_the_stage_s(tmp_path: Path) -> None:
+    """Such as a teacher's forward: the line blames no student, and advises what relieves a teacher."""
+
+    def targets(_: list[Tensor], seat: Seat) -> None:
+        if seat.step == 2:
+            full()
+
+    methods = {"spoilt": Listening(spoil_at=1), "sound": Listening()}
+    with pytest.raises(OutOfMemory) as raised:
+        trained(methods, tmp_path, targets=targets)
+    assert str(raised.value) == (
+        "out of memory at step 3 with 16 images a step, in what all learn from: set train.batch_size to 8 or less, which starts it again"
+    )
 
 
 def test_spread_it_is_one_rank_s(tmp_path: Path) -> None:
