@@ -21,6 +21,7 @@ from torch import Tensor
 from schemas.errors import TryAgain, UserError
 from schemas.training import Train
 from ssl_tasks import distributed, memory
+from ssl_tasks.checkpoints import Unwritable
 from ssl_tasks.cohorts import cohorts, resume
 from ssl_tasks.collapse import look_steps
 from ssl_tasks.data.draw import Draw
@@ -234,7 +235,7 @@ def _contained(learner: Learner, alone: bool, tracker: Tracker) -> Iterator[None
             memory.keep(learner.folder, error, learner.config, several, distributed.rank())
             when = "at the next try, or where none is left the next time that the pipeline is run"
             raise TryAgain(f"{learner.name} ended on one of {several} devices; the others go on from their checkpoints {when}: {error}") from raised
-        if alone or (several > 1 and (error is not raised or not isinstance(error, UserError))):
+        if alone or (several > 1 and (error is not raised or not isinstance(error, UserError) or isinstance(error, Unwritable))):
             raise
         traceback.clear_frames(raised.__traceback__)  # they would keep the step's tensors alive
         learner.failure = error

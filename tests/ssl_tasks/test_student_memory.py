@@ -264,6 +264,20 @@ def _two_fall(folder: Path) -> None:
         (folder / "ended").write_text(ended)
 
 
+def test_a_disk_that_takes_no_checkpoint_of_one_ends_all_on_ranks_that_share_batches(tmp_path: Path) -> None:
+    """Only the rank that writes learns of it: the others would go on with that one, and wait for ever."""
+    (tmp_path / "checkpoints/full/step-000000005.pt/taken").mkdir(parents=True)
+    ranks(2, _train_two, tmp_path)
+    assert (tmp_path / "ended0").read_text().startswith(f"cannot write {tmp_path}/checkpoints/full/step-000000005.pt (")
+
+
+def _train_two(folder: Path) -> None:
+    try:
+        trained({"full": Brightness(), "other": sound()}, folder)
+    except (UserError, RuntimeError) as error:
+        (folder / f"ended{distributed.rank()}").write_text(str(error))
+
+
 @pytest.mark.parametrize(("changed", "count", "stands"), [({}, 2, True), ({"accumulate": 2}, 2, False), ({}, 4, False)], ids=["", "config", "ranks"])
 def test_it_is_left_out_only_while_nothing_has_changed(tmp_path: Path, changed: dict[str, int], count: int, stands: bool) -> None:
     keep(tmp_path, OutOfMemory("full"), Train(), 2, 1)
