@@ -102,6 +102,13 @@ def test_a_vit_takes_crops_of_other_sizes(size: int) -> None:
     assert encoder(images(encoder.config, size)).shape == (2, 32)
 
 
+def test_windows_are_made_for_the_encoders_own_size_where_the_name_tells_no_patch() -> None:
+    encoder = TimmEncoder(
+        Encoder(name="swinv2_cr_tiny_224", image_size=64, options={"depths": [1, 1, 1, 1], "embed_dim": 24, "num_heads": [1, 1, 1, 1]})
+    ).eval()
+    assert encoder(torch.zeros(2, 3, 64, 64)).shape == (2, encoder.dim)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet10t", "resnetv2_18", "resnetv2_18d", "seresnet18"])
 @pytest.mark.parametrize(("stem", "places"), [("imagenet", 1), ("cifar", 16), ("half", 4)])
 def test_small_stems_keep_the_resolution_of_small_images(name: str, stem: str, places: int) -> None:
