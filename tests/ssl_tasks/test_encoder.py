@@ -103,9 +103,8 @@ def test_a_vit_takes_crops_of_other_sizes(size: int) -> None:
 
 
 def test_windows_are_made_for_the_encoders_own_size_where_the_name_tells_no_patch() -> None:
-    encoder = TimmEncoder(
-        Encoder(name="swinv2_cr_tiny_224", image_size=64, options={"depths": [1, 1, 1, 1], "embed_dim": 24, "num_heads": [1, 1, 1, 1]})
-    ).eval()
+    narrow = {"depths": [1, 1, 1, 1], "embed_dim": 24, "num_heads": [1, 1, 1, 1]}
+    encoder = TimmEncoder(Encoder(name="swinv2_cr_tiny_224", image_size=64, options=narrow)).eval()
     assert encoder(torch.zeros(2, 3, 64, 64)).shape == (2, encoder.dim)
 
 
