@@ -8,7 +8,6 @@ A seed is that of everything random after the pool: calibration, clusters, which
 What was planted is known, so besides accuracies it is counted what of it each arm still trains on.
 """
 
-import argparse
 import json
 import statistics
 from collections import Counter
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from common import finish, machine
-from pipelines import interval, parameters, run, told
+from pipelines import RESULTS, interval, overrides_of, page, parser_of, run, told
 
 from schemas.artifacts import Dataset, read
 from ssl_tasks.data import manifest
 
-RESULTS = Path(__file__).parent
 PIPELINE = RESULTS.parent / "workflows" / "curation_ablation.yaml"
 PAGE = RESULTS.parent / "docs" / "curation-ablation.md"
 INTRODUCTION = """# What curation is worth
@@ -77,19 +75,10 @@ def composition(workspace: Path, key: str) -> dict[str, int]:
     }
 
 
-def page() -> str:
-    """The page of results, from the files that earlier runs left."""
-    lines = [INTRODUCTION]
-    for path in sorted(RESULTS.glob("curation_ablation_*.json")):
-        lines += section(path.stem.removeprefix("curation_ablation_"), json.loads(path.read_text()))
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def section(name: str, result: dict[str, Any]) -> list[str]:
-    """One set of images."""
-    accuracy, runs, on = result["accuracy"], result["runs"], result["machine"]
-    lines = [f"## {name}\n", f"Seeds {', '.join(map(str, result['seeds']))}; {on['gpu'] or on['cpu']}, torch {on['torch']}.\n"]
-    lines += ["| trained on | images | distinct | copies | leaks | junk | largest : smallest class | k-NN | linear |\n|---|---|---|---|---|---|---|---|---|"]
+def tables(result: dict[str, Any]) -> list[str]:
+    """What each arm trained on and how well it does; and with and without leaks."""
+    accuracy, runs = result["accuracy"], result["runs"]
+    lines = ["| trained on | images | distinct | copies | leaks | junk | largest : smallest class | k-NN | linear |\n|---|---|---|---|---|---|---|---|---|"]
     for arm in ARMS:
         mean = {key: statistics.mean(each["trained_on"][arm][key] for each in runs) for key in runs[0]["trained_on"][arm]}
         cells = [f"{mean[key]:,.0f}" for key in ("images", "distinct", "copies_of_kept", "leaks", "junk")]
@@ -111,21 +100,11 @@ def section(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--workspace", type=Path, default=Path("ablation"))
-    parser.add_argument("--set", nargs="*", default=[], dest="sets", help="further overrides, such as params.epochs=2")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--page", action="store_true")
-    options = parser.parse_args()
+    options = parser_of(__doc__, "ablation", "params.epochs=2").parse_args()
     if options.page:
-        PAGE.write_text(page())
+        PAGE.write_text(page(INTRODUCTION, "curation_ablation", tables))
         return
-    options.workspace.mkdir(parents=True, exist_ok=True)
-    overrides = list(options.sets)
-    if options.data:
-        overrides = [*parameters(options.data, **CIFAR), *overrides]
+    overrides = overrides_of(options, **CIFAR)
     runs = [curated(options.workspace, seed, overrides) for seed in options.seeds]
     named = {name for each in runs for name in each["results"] if name.endswith(("/knn", "/linear"))}
     summary = {name: interval([each["results"][name] for each in runs]) for name in sorted(named)}

@@ -103,11 +103,11 @@ class Shared:
     def __enter__(self) -> "Shared":
         self._before = augment, FrozenTeacher.__call__
         lessons.augment = self._timed("views", augment)  # type: ignore[attr-defined]  # its own import of it, which is timed
-        FrozenTeacher.__call__ = self._timed("teacher", FrozenTeacher.__call__)  # type: ignore[method-assign]
+        FrozenTeacher.__call__ = self._timed("teacher", FrozenTeacher.__call__)  # type: ignore[method-assign]  # put back at the end
         return self
 
     def __exit__(self, *_: object) -> None:
-        lessons.augment, FrozenTeacher.__call__ = self._before  # type: ignore[attr-defined, method-assign]
+        lessons.augment, FrozenTeacher.__call__ = self._before  # type: ignore[attr-defined, method-assign]  # as above
 
     def step(self, name: str) -> float:
         """Mean seconds of a call, without the first."""

@@ -9,15 +9,12 @@ and test/CLASS/*, such as CIFAR-10. A seed is that of everything random: which i
 the same network, images, epochs and optimizer; its method has its own defaults but for queues that fit the images. Last epoch.
 """
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from common import finish, machine
-from pipelines import interval, parameters, run, told
+from pipelines import RESULTS, interval, overrides_of, page, parser_of, run, told
 
-RESULTS = Path(__file__).parent
 PIPELINE = RESULTS.parent / "workflows" / "distillation_methods.yaml"
 PAGE = RESULTS.parent / "docs" / "distillation-methods.md"
 PHOTOGRAPHS = {
@@ -72,18 +69,9 @@ def _compared(report: str, model: str) -> tuple[str, str]:
     return PLAIN.get(report, ""), ALONE.get(report, "")
 
 
-def page() -> str:
-    """The page of results, from the files that earlier runs left."""
-    lines = [INTRODUCTION]
-    for path in sorted(RESULTS.glob("distillation_*.json")):
-        lines += section(path.stem.removeprefix("distillation_"), json.loads(path.read_text()))
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def section(name: str, result: dict[str, Any]) -> list[str]:
-    """One set of images."""
-    on = result["machine"]
-    lines = [f"## {name}\n", f"Seeds {', '.join(map(str, result['seeds']))}; {on['gpu'] or on['cpu']}, torch {on['torch']}.\n"]
+def tables(result: dict[str, Any]) -> list[str]:
+    """One table for each report."""
+    lines = []
     for report, models in result["table"].items():
         protocols = [p for p in ("knn", "linear", "accuracy") if any(p in entry for entry in models.values())]
         head = [cell for p in protocols for cell in (p, "against plain", "against alone")]
@@ -96,22 +84,13 @@ def section(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "distillation", "params.student_epochs=2")
     parser.add_argument("--pipeline", type=Path, default=PIPELINE)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--workspace", type=Path, default=Path("distillation"))
-    parser.add_argument("--set", nargs="*", default=[], dest="sets", help="further overrides, such as params.student_epochs=2")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
     if options.page:
-        PAGE.write_text(page())
+        PAGE.write_text(page(INTRODUCTION, "distillation", tables))
         return
-    options.workspace.mkdir(parents=True, exist_ok=True)
-    overrides = list(options.sets)
-    if options.data:
-        overrides = [*parameters(options.data, **(PHOTOGRAPHS if options.pipeline == PIPELINE else {})), *overrides]
+    overrides = overrides_of(options, **(PHOTOGRAPHS if options.pipeline == PIPELINE else {}))
     runs: list[dict[str, Any]] = []
     for seed in options.seeds:
         outcome = run(options.pipeline, options.workspace, seed, overrides)

@@ -26,8 +26,9 @@ class Base(Spec):
     """What every artifact states of itself.
 
     `files` maps each payload file, relative to the folder, to its sha256, `sizes` to its bytes. `parents` maps each reference of the stage to the
-    key it stood for, `manifests` each that is a Dataset to the sha256 of its manifest. `config` is the normalised stage; with `parents` it is what
-    the key hashes.
+    key it stood for, `manifests` each that is a Dataset to the sha256 of its manifest. `weights` maps each file of weights that the stage read, as its
+    config names it, to its sha256; it is empty in what was made before this was kept. `config` is the normalised stage; with `parents` it is what the
+    key hashes.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Base(Spec):
     sizes: dict[str, int]
     data_version: str = ""
     manifests: dict[str, str] = {}
+    weights: dict[str, str] = {}
     environment: dict[str, str] = {}
     metrics: dict[str, float] = {}
     folder: Path = Field(default=Path("."), exclude=True, strict=False)

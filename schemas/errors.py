@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something the user can mend and a retry cannot: bad config, missing file, full disk, corrupt artifact."""
 
 
+class TryAgain(Exception):
+    """What another try of the stage gets past by itself; its one line is for the user."""
+
+
 class Collapse(UserError):
     """A training whose representation has collapsed; the message names the symptom and what to try."""
 

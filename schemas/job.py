@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.spec import Spec
-from schemas.stages import Stage
+from schemas.stages import Curate, Distill, Pretrain, Stage, embedding_files, for_output, student_files
 
 ARTIFACTS = Path(".sslflow/artifacts")
 WORK = Path(".sslflow/work")
@@ -48,6 +48,21 @@ class Job(Spec):
     def cache(self) -> Path:
         """Folder for what can be made again at any time, such as decoded images."""
         return self.workspace / CACHE
+
+    def weights(self, output: str = "") -> dict[str, str]:
+        """The sha256 of each file of weights that the stage reads for one of its outputs, as `stamp` has them; those that it does not tell are left out."""
+        hashes = self.stamp.split("+") if self.stamp else []
+        stage, concerned = self.stage, for_output(self.stage, output)
+        if isinstance(stage, Pretrain) and stage.init_from and stage.init_from.file:
+            return dict(zip([stage.init_from.file], hashes, strict=False))
+        if isinstance(stage, Distill) and isinstance(concerned, Distill):
+            of_students = dict(zip(student_files(stage), hashes, strict=False))
+            return {file: of_students[name] for name, file in student_files(concerned).items() if name in of_students}
+        if isinstance(stage, Curate):  # each hash is there once
+            files = list(dict.fromkeys(file for _, file in embedding_files(stage)))
+            hashes = hashes * len(files) if len(hashes) == 1 else hashes
+            return dict(zip(files, hashes, strict=True)) if len(files) == len(hashes) else {}
+        return {}
 
     def folder(self, key: str) -> Path:
         """Where the artifact with `key` lies."""

@@ -45,6 +45,7 @@ def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
         "sizes": {p.relative_to(folder).as_posix(): p.stat().st_size for p in payload},
         "data_version": job.data_version,
         "manifests": {text: found.manifest for text, key in job.inputs.items() if isinstance(found := _made(job, key), Dataset)},
+        "weights": job.weights(output),
         "environment": job.environment,
         **fields,
     }

@@ -28,6 +28,10 @@ KEPT = 2
 """Resumable checkpoints that a work folder holds: the newest, and one to fall back on."""
 
 
+class Unwritable(UserError):
+    """A disk that takes no more; only the rank that writes learns of it."""
+
+
 def save_encoder(folder: Path, encoder: TimmEncoder, head: nn.Module | None = None) -> None:
     """Write the weights of an encoder's backbone, of its neck and of a classifier's head into an artifact's payload folder, as `model.safetensors`."""
     state = encoder.backbone.state_dict() | _named(NECK, encoder.neck) | (_named(HEAD, head) if head else {})
@@ -215,6 +219,6 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"), reverse=True)
 
 
-def _unwritable(path: Path, error: OSError | RuntimeError) -> UserError:
+def _unwritable(path: Path, error: OSError | RuntimeError) -> Unwritable:
     reason = getattr(error, "strerror", None) or error
-    return UserError(f"cannot write {path} ({reason}): make room on its disk, or make it writable, and run again; training goes on from its last checkpoint")
+    return Unwritable(f"cannot write {path} ({reason}): make room on its disk, or make it writable, and run again; training goes on from its last checkpoint")

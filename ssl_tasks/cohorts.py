@@ -1,6 +1,7 @@
 """Cohorts: learners that see each other train, such as peers of mutual learning. They go on from the same step, as one training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from ssl_tasks import checkpoints, early_stop
@@ -23,18 +24,20 @@ def cohorts(learners: Sequence[Learner]) -> list[list[Learner]]:
     return [[learner] for learner in learners if not learner.method.cohort] + [[each for each in learners if each.method.cohort == name] for name in named]
 
 
-def resume(cohort: Sequence[Learner], steps: Mapping[str, int], tracker: Tracker) -> None:
+def resume(cohort: Sequence[Learner], steps: Mapping[str, int], tracker: Tracker, contained: Callable[[Learner], AbstractContextManager[None]]) -> None:
     """Let all of a cohort go on from the newest step that each has kept, or has ended before.
 
     Args:
         steps: of each learner's whole training, by its name.
+        contained: open while a learner resumes.
     """
     kept = {learner: _kept(learner, steps[learner.name]) for learner in cohort}
     while ahead := [learner for learner, found in kept.items() if found.done > _slowest(kept)]:
         slowest = _slowest(kept)
         kept |= {learner: _kept(learner, steps[learner.name], slowest) for learner in ahead}
     for learner, found in kept.items():
-        learner.resume(tracker, (found.state, found.passed_over))
+        with contained(learner):
+            learner.resume(tracker, (found.state, found.passed_over))
 
 
 def _slowest(kept: Mapping[Learner, Kept]) -> int:
@@ -45,4 +48,5 @@ def _slowest(kept: Mapping[Learner, Kept]) -> int:
 def _kept(learner: Learner, steps: int, until: int | None = None) -> Kept:
     state, passed_over = checkpoints.load_training(learner.folder, learner.identity(), until)
     own: dict[str, Any] = state["own"] if state else {"done": 0, "looks": []}
-    return Kept(state, passed_over, own["done"], own["done"] >= steps or bool(early_stop.stalled(own["looks"], learner.config.early_stop)))
+    ended = learner.failure or own["done"] >= steps or early_stop.stalled(own["looks"], learner.config.early_stop)
+    return Kept(state, passed_over, own["done"], bool(ended))

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from schemas.errors import Collapse
 from schemas.training import FITTING, Train
@@ -16,8 +15,8 @@ from ssl_tasks import checkpoints, collapse, distributed, early_stop, monitors, 
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.failures import NotFinite
 from ssl_tasks.method import Method
-from ssl_tasks.nn.batchnorm import synchronised
 from ssl_tasks.nn.encoder import encoders_that_learn
+from ssl_tasks.replicas import across_ranks
 from ssl_tasks.schedules import learning_rate, weight_decay
 from ssl_tasks.tracking import Tracker
 
@@ -50,11 +49,8 @@ class Learner:
     def __init__(self, name: str, method: Method, config: Train, batch_size: int, seed: int, folder: Path, device: torch.device) -> None:
         self.name, self.config, self.batch_size, self.seed, self.folder, self.device = name, config, batch_size, seed, folder, device
         self.method = method.train()
-        self._hull = sharding.hull(method) if config.sharding == "fsdp" and distributed.world_size() > 1 else None
-        self.model = self._across_ranks()
-        for encoder in encoders_that_learn(self.method):
-            encoder.train_as(config)
-        self.optimizer = optimizers.build(config, self.method)
+        self.model: nn.Module = self.method
+        self._hull: Method | None = None
         self.done = 0
         self.curve: list[dict[str, float]] = []
         self.looks: list[dict[str, float]] = []
@@ -66,9 +62,21 @@ class Learner:
         self.fell_back = self.stalled = False
         self.learning_rate = 0.0
         self.gradient_norm: Tensor | None = None
-        self._trained = [p for p in self.method.parameters() if p.requires_grad]
+        self._trained: list[nn.Parameter] = []
         self._unread: list[Tensor] = []
         self._names: tuple[str, ...] = ()
+
+    def prepare(self) -> "Learner":
+        """Move the method to its device and build its optimizer; one that failed before is moved only where others look at it. Returns itself."""
+        if self.failure:
+            self.method.to(self.device if self.method.cohort else "cpu")
+            return self
+        self.model, self._hull = across_ranks(self.method, self.config, self.device)
+        for encoder in encoders_that_learn(self.method):
+            encoder.train_as(self.config)
+        self.optimizer = optimizers.build(self.config, self.method)
+        self._trained = [p for p in self.method.parameters() if p.requires_grad]
+        return self
 
     def step(self, inputs: tuple[Any, ...], steps: int, measures: bool = False) -> None:
         """One step of `steps`.
@@ -228,22 +236,28 @@ class Learner:
             self.saved = self.done
         for reason in passed_over:
             tracker.note(f"{self._label}{reason} and is passed over")
-        if state is not None or passed_over:
+        if (state is not None or passed_over) and not self.failure:
             before, now = (state or {}).get("ranks", distributed.world_size()), distributed.world_size()
             changed = f"; devices now {now}, before {before}: only rounding and the draws of dropout and stochastic depth differ by that"
             tracker.note(f"{self._label}goes on from step {self.done}{changed if before != now else ''}")
 
     def _restore(self, state: dict[str, Any]) -> None:
-        sharding.load(self.method, self.optimizer, state["method"], state["optimizer"])
+        if self.failure:
+            self.method.load_state_dict(state["method"])
+        else:
+            sharding.load(self.method, self.optimizer, state["method"], state["optimizer"])
         vars(self).update(state["own"])
         self.stalled = bool(early_stop.stalled(self.looks, self.config.early_stop))
 
     def release(self) -> None:
-        """Let go of what only further steps need: gradients, and the optimizer's state."""
+        """Let go of what only further steps need: gradients, the optimizer's state, and after a failure the device, unless others look at it there."""
+        self.method.zero_grad()
+        if self._trained:
+            self.optimizer.state.clear()
         if self._hull is None:
             self.model = self.method
-        self.method.zero_grad()
-        self.optimizer.state.clear()
+            if self.failure and not (self.method.cohort and self.done):
+                self.method.cpu()
 
     def unshard(self) -> None:
         """After the last step, let method and optimizer hold whole tensors, on the CPU of the main rank; nothing where they do."""
@@ -272,17 +286,6 @@ class Learner:
     @property
     def _label(self) -> str:
         return f"{self.name}: " if self.name else ""
-
-    def _across_ranks(self) -> nn.Module:
-        """The method, or with several ranks its twin whose batch norms see the whole batch and whose gradients are averaged."""
-        if self._hull is not None:
-            synchronised(self.method, self.device)
-            return sharding.shard(self.method, self.device, bfloat16=self.device.type == "cuda" and self.config.bfloat16)
-        self.method.to(self.device)
-        if distributed.world_size() == 1:
-            return self.method
-        twin = synchronised(self.method, self.device)
-        return DistributedDataParallel(twin, broadcast_buffers=False, find_unused_parameters=self.method.skips_parameters)
 
     def identity(self) -> str:
         """Of this training: a checkpoint of another config, seed or architecture must not be resumed from; how it fits into memory is free."""

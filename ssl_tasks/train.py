@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.errors import UserError
+from schemas.errors import TryAgain, UserError
 from schemas.training import Train
 from ssl_tasks import distributed, memory
+from ssl_tasks.checkpoints import Unwritable
 from ssl_tasks.cohorts import cohorts, resume
 from ssl_tasks.collapse import look_steps
 from ssl_tasks.data.draw import Draw
@@ -105,6 +107,7 @@ def fit_together(
 
     Raises:
         UserError: where the batch cannot be shared out, the images do not suffice, or the only learner failed by a user's mistake.
+        TryAgain: where one of several ran out of memory on a rank that shares its batches with others: the next try leaves it out.
         KeyboardInterrupt, SystemExit: where the process was told to stop, after the step was finished and a checkpoint written.
     """
     device = torch.device(device)
@@ -114,15 +117,20 @@ def fit_together(
     steps, alone = max(last.values()), len(methods) == 1
     parted = spread is not None and distributed.world_size() > 1
     ranks = Spread(shared_out(spread, methods), tracker) if parted and spread else Ranks(methods, tracker)
-    with ranks.at_work():
-        folder = workdir / "checkpoints"
-        own = {name: method for name, method in methods.items() if name in ranks.names}
-        learners = [Learner(name, method, configs[name], batches.size, seed, folder / (name or "model"), device) for name, method in own.items()]
+    contained = partial(_contained, alone=alone, tracker=ranks.tracker)
+    folder = workdir / "checkpoints"
+    own = {name: method for name, method in methods.items() if name in ranks.names}
+    learners = [Learner(name, method, configs[name], batches.size, seed, folder / (name or "model"), device) for name, method in own.items()]
+    if not alone and not parted:
+        _leave_out(learners, tracker)
+    with ranks.at_work(), _explained(next(iter(configs.values())), batches.size, learners):
         for learner in learners:
-            if begin:
-                begin(learner)
-        for cohort in cohorts(learners):
-            resume(cohort, last, ranks.tracker)
+            with contained(learner):
+                learner.prepare()
+                if begin and not learner.failure:
+                    begin(learner)
+        for cohort in cohorts([learner for learner in learners if learner.method.cohort or not learner.failure]):
+            resume(cohort, last, ranks.tracker, contained)
     pace = {learner.name: min(each.config.checkpoint_steps for each in cohort) for cohort in cohorts(learners) for learner in cohort}
     looks = {learner.name: look_steps(last[learner.name], learner.config.monitors) if look else set() for learner in learners}
     generator = torch.Generator(device)
@@ -142,12 +150,13 @@ def fit_together(
                 made = (views or learners[0].method.views)(batch, Draw(generator, batches.size, batches.own))
                 inputs: tuple[Any, ...] = (made,)
                 if targets:
-                    inputs = (made, targets(made, Seat(step, batches.rows(step)[batches.own], batches.size, batches.own)))
+                    with _explained(next(iter(configs.values())), batches.size, learners, shared=True):
+                        inputs = (made, targets(made, Seat(step, batches.rows(step)[batches.own], batches.size, batches.own)))
             # A learner that is ahead, because the others' checkpoints were older, waits for them.
             active = [learner for learner in learners if learner.done == step and runs(learner)]
             with ranks.at_work():
                 for learner in active:
-                    with _contained(learner, alone, ranks.tracker):
+                    with contained(learner):
                         _one_step(learner, inputs, last[learner.name], look, looks[learner.name], ranks.tracker, waits.last)
             took, before = time.perf_counter() - before, time.perf_counter()
             stop, over = ranks.agreed(step, interrupts.received is not None, any(map(runs, learners)))
@@ -158,7 +167,7 @@ def fit_together(
                     learner.paced = learner.paced if step == start else (learner.paced[0] + 1, learner.paced[1] + took)
                     whole = not learner.failure and not learner.fell_back
                     if whole and (stop or not runs(learner) or learner.done % pace[learner.name] == 0):
-                        with _contained(learner, alone, ranks.tracker):
+                        with contained(learner):
                             learner.save()
                     if not alone and not runs(learner):
                         learner.release()
@@ -199,17 +208,34 @@ def _batch_size(wanted: int, images: int, tracker: Tracker) -> int:
     return min(wanted, images // world * world)
 
 
+def _leave_out(learners: list[Learner], tracker: Tracker) -> None:
+    """End at once those that ran out of memory at an earlier try of these ranks."""
+    if (several := distributed.world_size()) == 1:
+        return
+    failures = distributed.broadcast([memory.kept(learner.folder, learner.config, several) for learner in learners])
+    for learner, failure in zip(learners, failures, strict=True):
+        learner.failure = failure
+        if failure and distributed.is_main():
+            tracker.note(f"{learner.name} is left out, the others go on: {failure}")
+
+
 @contextmanager
 def _contained(learner: Learner, alone: bool, tracker: Tracker) -> Iterator[None]:
     """Keeps what goes wrong with one of several learners from the others.
 
-    With several ranks only what all of them see alike may be contained: otherwise they would wait for each other for ever.
+    With several ranks only what all of them see alike may be contained: otherwise they would wait for each other for ever. Memory that
+    is full on one of them ends this try of the stage, and the next one leaves the learner out.
     """
     try:
         yield
     except Exception as raised:
         error = _in_words(raised, learner.config, learner.batch_size, learner)
-        if alone or (distributed.world_size() > 1 and (error is not raised or not isinstance(error, UserError))):
+        several = distributed.world_size()
+        if several > 1 and not alone and not learner.failure and isinstance(error, memory.OutOfMemory):
+            memory.keep(learner.folder, error, learner.config, several, distributed.rank())
+            when = "at the next try, or where none is left the next time that the pipeline is run"
+            raise TryAgain(f"{learner.name} ended on one of {several} devices; the others go on from their checkpoints {when}: {error}") from raised
+        if alone or (several > 1 and (error is not raised or not isinstance(error, UserError) or isinstance(error, Unwritable))):
             raise
         traceback.clear_frames(raised.__traceback__)  # they would keep the step's tensors alive
         learner.failure = error
@@ -218,20 +244,20 @@ def _contained(learner: Learner, alone: bool, tracker: Tracker) -> Iterator[None
 
 
 @contextmanager
-def _explained(config: Train, batch: int, learners: list[Learner]) -> Iterator[None]:
+def _explained(config: Train, batch: int, learners: list[Learner], shared: bool = False) -> Iterator[None]:
     """Says of memory that is full, and of a device that is gone, what to do."""
     try:
         yield
     except Exception as raised:
-        error = _in_words(raised, config, batch, learners[0] if learners else None)
+        error = _in_words(raised, config, batch, max(learners, key=lambda each: each.done, default=None), shared)
         if error is raised:
             raise
         raise error from raised
 
 
-def _in_words(error: Exception, config: Train, batch: int, learner: Learner | None) -> Exception:
+def _in_words(error: Exception, config: Train, batch: int, learner: Learner | None, shared: bool = False) -> Exception:
     done, saved = (learner.done, learner.saved) if learner else (0, 0)
-    return memory.explained(error, config, batch, distributed.world_size(), done + 1, saved)
+    return memory.explained(error, config, batch, distributed.world_size(), done + 1, saved, shared)
 
 
 class Waits:

@@ -16,7 +16,7 @@ from schemas.job import Job
 from schemas.stages import Distill, Pretrain
 from schemas.students import ALONE
 from schemas.students import Student as StudentConfig
-from ssl_tasks import distributed, methods
+from ssl_tasks import distributed, memory, methods
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.distill import alone, starts
 from ssl_tasks.distill.fit import doubts
@@ -44,6 +44,7 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     Raises:
         UserError: where a student failed by something that a retry cannot mend; the others are sealed.
         RuntimeError: where one failed by something that it may mend.
+        TryAgain: where one ran out of memory on one of several ranks; the next try leaves it out and makes the others.
     """
     stage = job.stage
     assert isinstance(stage, Distill)
@@ -78,6 +79,10 @@ def distill(job: Job, tracker: Tracker) -> dict[str, Artifact]:
             if distributed.world_size() > 1:
                 raise
             failures[output] = error
+    if failures:
+        if distributed.is_main():
+            memory.forget(job.work)
+        distributed.barrier()  # a rank that ends with an error ends the others, of which the main one may still be sealing
     distributed.stop()
     _raise_failures(failures)
     return sealed

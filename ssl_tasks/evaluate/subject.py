@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,6 +60,8 @@ class Subject:
         self.timed: dict[tuple[str, int, int], Speed] = {}
         self.teacher: Said | None = None
         """What its teacher says, where it has one among the models that is a classifier."""
+        self.shared: dict[Any, Any] = {}
+        """What one protocol made that another can use, by a key that names it; let go of with the rest."""
 
     @property
     def is_model(self) -> bool:
@@ -157,6 +160,7 @@ class Subject:
 
     def release(self) -> None:
         """Let go of everything large."""
+        self.shared.clear()
         for name in ("classifier", "encoder", "features"):
             self.__dict__.pop(name, None)
 

@@ -144,6 +144,8 @@ def _origin(original: Original, _outcome: Outcome, background: Background) -> It
     yield ""
     datasets = [link.artifact for link in background.links if isinstance(link.artifact, Dataset)]
     yield from (f"- manifest of {dataset.stage}: sha256 `{dataset.manifest}`" for dataset in datasets)
+    files = [touch for touch in touches(background.links, background.licences) if touch.sha256 is not None]
+    yield from (f"- {file.name} ({file.role}): sha256 {f'`{file.sha256}`' if file.sha256 else 'not recorded'}" for file in files)
 
 
 def _short(commit: str) -> str:

@@ -13,7 +13,7 @@ from schemas.errors import UserError
 from schemas.exports import Format
 from ssl_tasks.export import onnx_graph, timm_weights, torch_archive
 from ssl_tasks.export.original import Original
-from ssl_tasks.export.runtime import Runtime, Tool
+from ssl_tasks.export.runtime import OwnSizeAlone, Runtime, Tool
 
 TOOLS: dict[Format, Tool] = {"timm": timm_weights, "onnx": onnx_graph, "torch_export": torch_archive}
 RUNTIMES: dict[Format, str] = {"timm": "timm", "onnx": "onnxruntime", "torch_export": "torch"}
@@ -126,6 +126,8 @@ def _made(name: Format, original: Original, folder: Path) -> Made:
     else:
         try:
             return Made(_runtime(name), _checks(name, original, folder, sizes))
+        except OwnSizeAlone as error:
+            fixed = str(error)
         except Differs as error:
             fixed = f"made for any size, it fails at some ({error})"
     return Made(_runtime(name), _checks(name, original, folder, sizes[:1]), fixed)
@@ -136,13 +138,14 @@ def _checks(name: Format, original: Original, folder: Path, sizes: list[tuple[in
 
     Raises:
         Differs: where it cannot be written or run, or gives something else.
+        OwnSizeAlone: where it can be for images of the encoder's own size.
     """
     tool = TOOLS[name]
     try:
         tool.write(original, folder, len(sizes) > 1)
         runtime = tool.load(folder, original.outputs)
         checks = list(compare(original, runtime, sizes))
-    except (OSError, Differs):
+    except (OSError, Differs, OwnSizeAlone):
         raise
     except Exception as error:  # exporters and runtimes raise dozens of types
         raise Differs(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}") from error

@@ -19,11 +19,13 @@ class Touch:
     Attributes:
         name: of its stage, or of the file with its weights.
         role: what it was for whom.
+        sha256: of a file; empty where what was made from it was made before this was kept, None of a stage.
     """
 
     name: str
     role: str
     licence: str
+    sha256: str | None = None
 
 
 def touches(links: Sequence[Link], licences: Mapping[str, str]) -> list[Touch]:
@@ -67,7 +69,7 @@ def _role(artifact: Artifact, text: str) -> str:
 def _files(artifact: Artifact) -> Iterator[Touch]:
     for key, file in _named_files(artifact.config):
         role = f"{artifact.stage} starts from it" if key == "init_from" else f"embeds images for {artifact.stage}"
-        yield Touch(file, role, EXTERNAL)
+        yield Touch(file, role, EXTERNAL, artifact.weights.get(file, ""))
 
 
 def _named_files(config: Any, key: str = "") -> Iterator[tuple[str, str]]:

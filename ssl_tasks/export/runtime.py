@@ -16,6 +16,10 @@ Outputs = dict[str, NDArray[np.float32]]
 Runtime = Callable[[Images], Outputs]
 
 
+class OwnSizeAlone(Exception):
+    """A network that an exporter cannot follow for images of any size; its one line is the reason."""
+
+
 class Tool(Protocol):
     """A format: the three functions that a module of this package has for it."""
 

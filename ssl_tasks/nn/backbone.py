@@ -62,7 +62,9 @@ def _arguments(config: Encoder) -> dict[str, Any]:
 def _create(config: Encoder, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The timm model, of the config's image size where its kind has one, and taking crops of other sizes where it can do so; and its arguments."""
     sized = {"img_size": config.image_size, **arguments}
-    attempts = [{"dynamic_img_size": True, **sized}, sized] if config.is_vit or config.patch else []
+    pretrained = timm.get_pretrained_cfg(architecture(config))
+    of_one_size = config.is_vit or config.patch or (pretrained and pretrained.fixed_input_size)
+    attempts = [{"dynamic_img_size": True, **sized}, sized] if of_one_size else []
     for attempt in attempts:
         try:
             return timm.create_model(architecture(config), pretrained=False, num_classes=0, **attempt), attempt

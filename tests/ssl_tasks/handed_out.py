@@ -32,8 +32,8 @@ def checkpoint(workspace: Path, config: Encoder, classes: list[str] = [], hidden
     head = classifier_head(encoder.dim, len(classes), hidden) if classes else None
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+            nn.init.normal_(module.running_mean)  # type: ignore[arg-type]  # it keeps statistics
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]  # likewise
     encoder.backbone.requires_grad_(False)
     for value in encoder.backbone.parameters():  # nothing may be zero at first, such as a CLS token's position
         value.add_(torch.randn_like(value) * 0.1)

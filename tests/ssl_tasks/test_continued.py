@@ -38,7 +38,7 @@ def trained(folder: Path, config: configs.Method = DINO_CONFIG, optimizer: Optim
 
 def begun(kept: dict[str, Any], folder: Path, config: configs.Method = DINO_CONFIG, encoder: Encoder = VIT_CONFIG, settings: Train = CONSTANT) -> Learner:
     """A learner with other first weights, to which an earlier state is handed over, before its first step."""
-    learner = Learner("", make(config, encoder, seed=99), settings, 16, 3, folder, torch.device("cpu"))
+    learner = Learner("", make(config, encoder, seed=99), settings, 16, 3, folder, torch.device("cpu")).prepare()
     hand_over(kept, learner, "teacher")
     return learner
 
@@ -83,7 +83,7 @@ def test_the_step_after_is_the_one_that_the_earlier_training_would_have_made(tmp
     assert later.loss == earlier.loss
     assert weights(later.method) == weights(earlier.method)
     assert moments(later) == moments(earlier)
-    anew = Learner("", make(DINO_CONFIG, VIT_CONFIG, seed=99), CONSTANT, 16, 3, tmp_path, torch.device("cpu"))
+    anew = Learner("", make(DINO_CONFIG, VIT_CONFIG, seed=99), CONSTANT, 16, 3, tmp_path, torch.device("cpu")).prepare()
     anew.method.load_state_dict(training_state(trained(tmp_path))["method"])
     anew.done = later.done - 1
     anew.step((views(anew),), steps)
@@ -105,8 +105,10 @@ def test_positions_of_student_and_teacher_are_resampled_and_their_moments_start_
 
 @pytest.mark.parametrize("case", PRETRAINING.values(), ids=PRETRAINING)
 def test_every_method_goes_on_at_a_higher_resolution(tmp_path: Path, case: Case) -> None:
-    earlier = Learner("", case.make(0), CONSTANT, 16, 3, tmp_path, torch.device("cpu"))
-    later = Learner("", replace(case, encoder=case.encoder.model_copy(update={"image_size": 32})).make(1), CONSTANT, 16, 3, tmp_path, torch.device("cpu"))
+    earlier = Learner("", case.make(0), CONSTANT, 16, 3, tmp_path, torch.device("cpu")).prepare()
+    later = Learner(
+        "", replace(case, encoder=case.encoder.model_copy(update={"image_size": 32})).make(1), CONSTANT, 16, 3, tmp_path, torch.device("cpu")
+    ).prepare()
     earlier.step((views(earlier),), 10)
     note = hand_over(training_state(earlier), later, "teacher")
     before, after = earlier.method.state_dict(), later.method.state_dict()

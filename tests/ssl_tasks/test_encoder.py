@@ -102,6 +102,12 @@ def test_a_vit_takes_crops_of_other_sizes(size: int) -> None:
     assert encoder(images(encoder.config, size)).shape == (2, 32)
 
 
+def test_windows_are_made_for_the_encoders_own_size_where_the_name_tells_no_patch() -> None:
+    narrow = {"depths": [1, 1, 1, 1], "embed_dim": 24, "num_heads": [1, 1, 1, 1]}
+    encoder = TimmEncoder(Encoder(name="swinv2_cr_tiny_224", image_size=64, options=narrow)).eval()
+    assert encoder(torch.zeros(2, 3, 64, 64)).shape == (2, encoder.dim)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet10t", "resnetv2_18", "resnetv2_18d", "seresnet18"])
 @pytest.mark.parametrize(("stem", "places"), [("imagenet", 1), ("cifar", 16), ("half", 4)])
 def test_small_stems_keep_the_resolution_of_small_images(name: str, stem: str, places: int) -> None:
@@ -271,7 +277,7 @@ def test_what_is_compiled_computes_the_same(economy: dict[str, Any], monkeypatch
 
 def test_a_training_takes_on_what_its_config_says_of_memory(tmp_path: Path) -> None:
     method = build(METHODS["dino"], TimmEncoder(TINY["ViT"]))
-    Learner("", method, Train(accumulate=3, activation_checkpointing=True), 6, 0, tmp_path, torch.device("cpu"))
+    Learner("", method, Train(accumulate=3, activation_checkpointing=True), 6, 0, tmp_path, torch.device("cpu")).prepare()
     passed: list[int] = []
     for encoder in (m for m in method.modules() if isinstance(m, TimmEncoder)):
         encoder.backbone.norm.register_forward_pre_hook(lambda _, inputs: passed.append(len(inputs[0])))

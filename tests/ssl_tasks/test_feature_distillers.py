@@ -1,4 +1,4 @@
-"""Students that learn their teacher's features: of images, of places, of inner layers, of what they do not see."""
+"""Students that learn their teacher's features, of images and of places; and what all distillers of features have in common."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from small_methods import BATCH, ENCODERS, Case, inputs
 from test_distill import NARROW, VIEWS, job, teach
-from tiny_training import CONV, TRAIN, VIT, Recorder
+from tiny_training import TRAIN, Recorder
 from torch import Tensor, nn
 
 from schemas.artifacts import Checkpoint
@@ -23,12 +23,10 @@ from schemas.stages import Distill
 from schemas.students import Student as StudentConfig
 from ssl_tasks.checkpoints import WEIGHTS
 from ssl_tasks.distill import distill
-from ssl_tasks.distill.features.fitnets import Regressor
 from ssl_tasks.distill.network import Network, Seen, Shapes
 from ssl_tasks.distill.objective import Lesson, Setting
 from ssl_tasks.distill.objectives import build, wants_places
 from ssl_tasks.distill.student import Student
-from ssl_tasks.losses.attention import attention_transfer
 from ssl_tasks.losses.feature import cosine_distance
 from ssl_tasks.losses.gram import gram
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -163,63 +161,6 @@ def test_the_mean_that_is_taken_off_is_that_of_all_batches_so_far() -> None:
     assert_allclose(terms(made)["cosine"], expected.item(), rtol=1e-5)
 
 
-# Hints
-
-
-@pytest.mark.parametrize(
-    ("side", "kernel"),
-    [(4, "Conv2d (1, 1) (1, 1)"), (8, "Conv2d (3, 3) (2, 2)"), (2, "ConvTranspose2d (4, 4) (2, 2)"), (7, "Conv2d (1, 1) (1, 1)"), (1, "Conv2d (1, 1) (1, 1)")],
-)
-def test_the_regressor_follows_from_the_sizes_of_the_maps(side: int, kernel: str) -> None:
-    regressor = Regressor((6, side, side), (5, 4, 4))
-    convolution: Any = regressor.convolution
-    assert f"{type(convolution).__name__} {convolution.kernel_size} {convolution.stride}" == kernel
-    assert regressor(torch.randn(2, 6, side, side)).shape == (2, 5, 4, 4)
-
-
-def test_hints_of_several_layers_are_added() -> None:
-    taps = [Tap(student="stages.0", teacher="blocks.0"), Tap(student="stages.1", teacher="last")]
-    made = student(FitNets(layers=taps)).eval()
-    seen, theirs = seen_by(made), lesson_of(made).teacher
-    assert theirs is not None
-    objective: Any = made.each()[0]
-    regressed = [regressor(seen.map(tap.student)) for regressor, tap in zip(objective.regressors, taps, strict=True)]
-    expected = sum(((own - theirs.map(tap.teacher)) ** 2).mean().item() for own, tap in zip(regressed, taps, strict=True))
-    assert_allclose(terms(made)["hint"], expected, rtol=1e-5)
-
-
-def test_a_student_that_learns_an_inner_layer_alone_keeps_the_rest_as_it_was() -> None:
-    made = student(FitNets(layers=[Tap(student="stages.0", teacher="blocks.0")]))
-    trained = {name for name, p in made.network.named_parameters() if p.requires_grad}
-    assert any("stages.0" in name for name in trained)
-    assert not any("stages.1" in name for name in trained)
-
-
-# Attention
-
-
-def test_attention_is_of_the_places_before_a_vits_last_norm() -> None:
-    """Behind the norm the squares of every place sum to the same: there would be nothing to learn."""
-    made = student(AttentionTransfer(), ENCODERS["vit"]).eval()
-    seen, theirs = seen_by(made), lesson_of(made).teacher
-    assert theirs is not None
-    block = made.network.encoder.backbone.blocks[-1]
-    embedded = made.network.encoder.backbone._pos_embed(made.network.encoder.backbone.patch_embed(views()[0]))
-    assert_allclose(seen.map("last").detach(), as_map(block(embedded)[:, 1:]).detach(), atol=1e-5)
-    assert_allclose(terms(made)["attention"], 1000 * attention_transfer(seen.map("last"), theirs.map("last")).item(), rtol=1e-5)
-    assert terms(made)["attention"] > 0.01
-
-
-def test_attention_maps_of_unlike_sizes_meet_at_the_smaller() -> None:
-    made = student(AttentionTransfer(layers=[Tap(student="stages.0", teacher="blocks.0")], beta=2.0)).eval()
-    seen, theirs = seen_by(made), lesson_of(made).teacher
-    assert theirs is not None
-    large, small = seen.map("stages.0"), theirs.map("blocks.0")
-    assert (large.shape[2:], small.shape[2:]) == ((8, 8), (4, 4))
-    expected = 2 * attention_transfer(nn.functional.avg_pool2d(large, 2), small)
-    assert_allclose(terms(made)["attention"], expected.item(), rtol=1e-5)
-
-
 def test_attention_has_no_parameters_of_its_own() -> None:
     assert list(student(AttentionTransfer()).objectives.parameters()) == []
     assert list(student(Gram()).objectives.parameters()) == []
@@ -238,63 +179,6 @@ def test_the_finer_grid_of_patches_is_resampled_to_the_coarser(encoder: Encoder)
     side = 16 // encoder.patch
     expected = gram(own, as_places(resampled(as_map(theirs.places), (side, side))))
     assert_allclose(terms(made)["gram"], expected.item(), rtol=1e-5)
-
-
-# Masked features
-
-
-def test_a_share_of_each_views_patches_is_masked_every_image_and_view_otherwise() -> None:
-    made = student(MaskedFeature(mask_ratio=0.6), ENCODERS["vit"])
-    taught = lesson_of(made)
-    pair = Lesson(taught.teacher, views() * 2, 2, taught.rows, taught.labels, 3, BATCH)
-    masks = made.each()[0].mask(pair, 4)
-    assert masks is not None
-    assert masks.shape == (2 * BATCH, 16)
-    assert (masks.sum(dim=1) == 10).all(), "0.6 of 16, rounded"
-    assert len(masks.unique(dim=0)) > BATCH
-    assert torch.equal(masks, made.each()[0].mask(pair, 4))  # type: ignore[arg-type]  # it is no None
-
-
-@pytest.mark.parametrize("masking", ["random", "block"])
-def test_the_loss_is_a_mean_over_masked_patches_and_the_image(masking: Any) -> None:
-    """Of the standardised features of a teacher that sees everything; by the formula of https://github.com/liuxingbin/dbot."""
-    made = student(MaskedFeature(mask_ratio=0.5, masking=masking, beta=0.7), ENCODERS["vit"]).eval()
-    taught, objective = lesson_of(made), made.each()[0]
-    own: Any = objective
-    mask = objective.mask(taught, 4)
-    assert mask is not None
-    assert taught.teacher is not None
-    seen = made.network(views(), (), mask, made.mask_token)
-    tokens = [(own.of_image(seen.pooled)[b], taught.teacher.pooled[b]) for b in range(BATCH)]
-    assert seen.places is not None
-    assert taught.teacher.places is not None
-    predicted = own.of_patches(seen.places)
-    tokens += [(predicted[b, n], taught.teacher.places[b, n]) for b in range(BATCH) for n in range(16) if mask[b, n]]
-    losses = []
-    for guess, target in tokens:
-        t = target.double().numpy()
-        d = guess.detach().double().numpy() - (t - t.mean()) / np.sqrt(t.var(ddof=1) + 1e-6)
-        losses.append(np.where(abs(d) < 0.7, d * d / 1.4, abs(d) - 0.35).mean())
-    found = terms(made)
-    assert set(found) == {"masked_patches", "masked_image"}
-    assert_allclose(sum(found.values()), np.mean(losses), rtol=1e-5)
-
-
-def test_what_is_masked_is_not_seen() -> None:
-    made = student(MaskedFeature(), ENCODERS["vit"]).eval()
-    mask = made.each()[0].mask(lesson_of(made), 4)
-    assert mask is not None
-    shown = mask.view(BATCH, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    altered = torch.where(shown, 7.0, views()[0])
-    first, second = (made.network([x], (), mask, made.mask_token).pooled for x in (views()[0], altered))
-    assert torch.equal(first, second)
-    assert not torch.allclose(made.network([altered]).pooled, made.network(views()).pooled)
-
-
-def test_targets_of_another_grid_are_resampled_to_the_students_patches() -> None:
-    made = student(MaskedFeature(), COARSE)
-    assert made.each()[0].mask(lesson_of(made), 2).shape == (BATCH, 4)  # type: ignore[union-attr]  # it is no None
-    assert all(term > 0 for term in terms(made).values())
 
 
 # Sizes that do not fit
@@ -330,14 +214,6 @@ def test_a_teacher_of_one_place_is_refused_where_places_are_compared(config: Dis
         build(config, Setting(network.shapes(), one, network, 64))
 
 
-def test_a_compiled_encoder_shows_no_layers() -> None:
-    train = TRAIN.model_copy(update={"compile": True})
-    students = {"small": StudentConfig(**CONV.model_dump())}
-    with pytest.raises(ValidationError, match="attention_transfer looks at layers inside the encoder, and a compiled one shows none: leave compile out"):
-        Distill(dataset="data", teacher="teacher", method=AttentionTransfer(), students=students, train=train)
-    Distill(dataset="data", teacher="teacher", method=FitNets(), students=students, train=train)
-
-
 # Whole stages
 
 
@@ -367,28 +243,3 @@ def test_a_student_learns_in_a_stage_and_its_checkpoint_holds_the_encoder_alone(
     made, tracker = study(workspace, method, NARROW, "narrow")
     assert losses(tracker)[-1] < losses(tracker)[0]
     assert set(load_file(made.path(WEIGHTS))) == set(TimmEncoder(NARROW).backbone.state_dict())
-
-
-def test_a_student_that_learns_an_inner_layer_alone_is_told_so(workspace: Path) -> None:
-    teach(workspace)
-    alone, beside = FitNets(layers=[Tap(student="stages.0", teacher="stages.0")]), Feature()
-    said = [study(workspace, method, CONV, f"wide-{i}")[1].notes for i, method in enumerate((alone, [alone, beside]))]
-    backbone = TimmEncoder(CONV).backbone
-    behind = sum(p.numel() for part in (backbone.stages[1], backbone.norm) for p in part.parameters())
-    assert any(f"s learns by inner layers alone, and {behind:,} of its" in note for note in said[0])
-    assert not any("inner layers" in note for note in said[1])
-
-
-def test_a_student_becomes_the_teacher_of_the_next_stage(workspace: Path) -> None:
-    """dBOT's stages: the second student begins anew, under the first."""
-    teach(workspace)
-    first, _ = study(workspace, MaskedFeature(), VIT, "first")
-    second, tracker = study(workspace, MaskedFeature(), VIT, "second", taught_by="first")
-    assert losses(tracker)[-1] < losses(tracker)[0] - 0.02
-    assert first.files[WEIGHTS] != second.files[WEIGHTS]
-
-
-def test_a_layer_that_the_teacher_has_not_ends_the_stage_before_it_trains(workspace: Path) -> None:
-    teach(workspace)
-    with pytest.raises(UserError, match=r"'resnetv2_18' has no layer 'blocks\.3'; the nearest are: "):
-        study(workspace, FitNets(layers=[Tap(student="stages.0", teacher="blocks.3")]), NARROW, "narrow")

@@ -12,15 +12,19 @@ import torch
 from handed_out import CLASSES, PLAIN_CONV, checkpoint, handed_out
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_pipeline import DINO, VIT, made, plan
+from tiny_pipeline import DINO, SCENES, VIT, made, plan
 from tiny_training import VIT as SMALL
 
-from schemas.artifacts import Artifact, Checkpoint
+from schemas.artifacts import Artifact, Checkpoint, sha256
 from schemas.errors import UserError
+from schemas.job import Job
+from schemas.stages import Curate
 from ssl_tasks.checkpoints import load, load_classifier
 from ssl_tasks.export.loading import PREPARE
 from ssl_tasks.export.origins import EXTERNAL, UNSTATED, Touch, touches
 from ssl_tasks.lineage import behind
+from ssl_tasks.nn.encoder import TimmEncoder
+from workflows.engine.run import plan_pipeline
 
 STAGES = f"""
   teacher: {{kind: pretrain, dataset: raw, method: {DINO}, encoder: {VIT}, train: {{epochs: 0.5, batch_size: 12}}}}
@@ -39,6 +43,28 @@ STAGES = f"""
     reports: [report]
     licence: apache-2.0
     registry: {{name: tiny-model, alias: production}}
+"""
+
+ENCODER = "name: vit_tiny_patch16_224, image_size: 8, patch_size: 4, width: 16, depth: 1, heads: 2"
+FROM_FILES = f"""
+  clean: {{kind: curate, dataset: raw, steps: [{{kind: embed, embedding: {{kind: file, file: weights/clean.pth, encoder: {{{ENCODER}}}}}}}]}}
+  teacher:
+    kind: pretrain
+    dataset: clean
+    method: {DINO}
+    encoder: {{{ENCODER}}}
+    train: {{epochs: 0.5, batch_size: 8}}
+    init_from: {{file: weights/start.pth}}
+  students:
+    kind: distill
+    dataset: clean
+    teacher: teacher
+    method: feature
+    students:
+      other: {{{ENCODER}, init_from: {{file: weights/other.pth}}}}
+      small: {{{ENCODER}, init_from: {{file: weights/student.pth}}}}
+    train: {{epochs: 0.5, batch_size: 8}}
+  model: {{kind: export, checkpoint: students.small, formats: [timm]}}
 """
 
 
@@ -91,13 +117,62 @@ def test_a_licence_that_is_no_identifier_is_quoted_for_the_hub(tmp_path: Path) -
 def test_external_weights_are_named_with_an_unknown_licence(tmp_path: Path) -> None:
     source = checkpoint(tmp_path, SMALL, init_from={"file": "weights/dinov2.pth"}, inputs={"data": "gone"})
     found = touches(behind({"teacher": source.key}, lambda key: source.folder.parent / key), {})
-    assert found == [Touch("weights/dinov2.pth", "teacher starts from it", EXTERNAL)]
+    assert found == [Touch("weights/dinov2.pth", "teacher starts from it", EXTERNAL, sha256="")]
+
+
+def test_files_of_weights_are_stated_with_the_sha256_that_they_had_when_they_were_read(tmp_path: Path) -> None:
+    hashes = {}
+    for seed, name in enumerate(("start", "clean", "student", "other")):
+        torch.manual_seed(seed)
+        file = tmp_path / f"weights/{name}.pth"
+        file.parent.mkdir(exist_ok=True)
+        torch.save(TimmEncoder(SMALL.model_copy(update={"channels": 3})).backbone.state_dict(), file)
+        hashes[name] = sha256(file)
+    (tmp_path / "tiny.yaml").write_text(SCENES + FROM_FILES)
+    plan = plan_pipeline(tmp_path / "tiny.yaml", tmp_path)
+    made(plan, "raw", "clean", "teacher", "students")
+    for file in (tmp_path / "weights").iterdir():
+        file.write_bytes(b"something else")
+    done = made(plan, "model")
+    origin = [line for line in done["model"].path("README.md").read_text().splitlines() if line.startswith("- weights/")]
+    assert origin == [
+        f"- weights/student.pth (students.small starts from it): sha256 `{hashes['student']}`",
+        f"- weights/start.pth (teacher starts from it): sha256 `{hashes['start']}`",
+        f"- weights/clean.pth (embeds images for clean): sha256 `{hashes['clean']}`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "stamp", "told"),
+    [
+        (["a", "b", "a"], "1+2", {"a.pth": "1", "b.pth": "2"}),
+        (["a", "b"], "1", {"a.pth": "1", "b.pth": "1"}),
+        (["a", "b", "c"], "1+2", {}),
+        (["a"], "", {}),
+    ],
+    ids=["one file twice", "two files of the same bytes", "not clear which two are the same", "not planned"],
+)
+def test_a_curation_that_embeds_by_several_files_states_the_hash_of_each(tmp_path: Path, files: list[str], stamp: str, told: dict[str, str]) -> None:
+    steps = [{"kind": "embed", "embedding": {"kind": "file", "file": f"{file}.pth", "encoder": {"name": "resnet18"}}} for file in files]
+    stage = Curate.model_validate({"kind": "curate", "dataset": "raw", "steps": steps})
+    job = Job(name="clean", pipeline="p", stage=stage, key="k", outputs={"": "key"}, workspace=tmp_path, stamp=stamp)
+    assert job.weights() == told
+
+
+def test_a_file_of_weights_in_an_artifact_of_before_has_no_sha256_on_the_card(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path, SMALL, init_from={"file": "weights/dinov2.pth"}, inputs={"data": "gone"})
+    manifest = source.path("artifact.json")
+    stated = json.loads(manifest.read_text())
+    del stated["weights"]
+    manifest.write_text(json.dumps(stated))
+    page = handed_out(source, formats=["timm"]).path("README.md").read_text()
+    assert "- weights/dinov2.pth (teacher starts from it): sha256 not recorded\n" in page
 
 
 def test_licences_of_what_is_behind_are_stated_by_name_and_one_of_anything_else_is_an_error(tmp_path: Path) -> None:
     source = checkpoint(tmp_path, SMALL, init_from={"file": "weights/dinov3.pth"}, inputs={"data": "gone"})
     links = behind({"teacher": source.key}, lambda key: source.folder.parent / key)
-    assert touches(links, {"weights/dinov3.pth": "DINOv3 License"}) == [Touch("weights/dinov3.pth", "teacher starts from it", "DINOv3 License")]
+    assert touches(links, {"weights/dinov3.pth": "DINOv3 License"}) == [Touch("weights/dinov3.pth", "teacher starts from it", "DINOv3 License", sha256="")]
     with pytest.raises(UserError, match=r"licences: 'dinov3' is not behind these weights; there are weights/dinov3.pth"):
         touches(links, {"dinov3": "DINOv3 License"})
 

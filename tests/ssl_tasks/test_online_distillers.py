@@ -92,6 +92,16 @@ def test_peers_see_the_views_at_their_own_size() -> None:
     assert learner(seen, lesson(views), 0.5)["dml_peers"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_a_peer_that_has_no_place_on_the_device_is_left_out() -> None:
+    student, views, losses = network(), [images()], list[float]()
+    learner, here, elsewhere = objective(DML(), student), network(seed=1), network(seed=2).to("meta")
+    seen = student(views)
+    for peers in ({"here": here}, {"here": here, "elsewhere": elsewhere}, {"elsewhere": elsewhere}):
+        learner.meet(peers)
+        losses.append(learner(seen, lesson(views), 0.5)["dml_peers"].item())
+    assert losses[0] == losses[1] > losses[2] == 0.0
+
+
 def test_a_peer_whose_weights_are_no_longer_finite_is_left_out() -> None:
     student, well, ill, views = network(), network(seed=1), network(seed=2), [images()]
     with torch.no_grad():

@@ -1,26 +1,59 @@
-"""The pages of the methods say what the code says."""
+"""The pages of the methods, of pretraining and of distillation, say what the code says."""
 
 import re
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from schemas import methods as configs
+import pytest
+
+from schemas.distillers import Distiller
+from schemas.methods import Method
 from schemas.shapes import kinds
-from ssl_tasks.methods import METHODS, pages
+from ssl_tasks.distill import pages as distillers
+from ssl_tasks.distill.objectives import OBJECTIVES
+from ssl_tasks.methods import METHODS
+from ssl_tasks.methods import pages as methods
 
 
-def test_every_method_has_a_config_a_module_and_a_page() -> None:
-    assert set(METHODS) == set(kinds(configs.Method).values())
-    assert len({method.__module__ for method in METHODS.values()}) >= len(METHODS) - 1  # MoCo v1 and v2 are one file
-    assert {f"{kind}.md" for kind in kinds(configs.Method)} | {"README.md"} == set(pages.pages())
+class Family(NamedTuple):
+    configs: Any
+    classes: dict[Any, type]
+    modules: int
+    pages: ModuleType
+    code: str
+    differs: str
+    papers: str
 
 
-def test_the_pages_are_up_to_date() -> None:
-    written = {path.name: path.read_text() for path in pages.FOLDER.glob("*.md")}
-    assert written == pages.pages(), "run `make generated`"
+each = pytest.mark.parametrize(
+    "family",
+    [
+        Family(
+            Method, METHODS, len(METHODS) - 1, methods, "ssl_tasks/methods/", "Differs from the paper", "arxiv.org|openaccess|github"
+        ),  # MoCo v1, v2: one file
+        Family(Distiller, OBJECTIVES, len(OBJECTIVES), distillers, "ssl_tasks/distill/", "Differs from the", "arxiv.org|www.cs.cornell.edu"),
+    ],
+    ids=["pretraining", "distillation"],
+)
 
 
-def test_every_page_tells_the_paper_the_idea_and_where_it_differs() -> None:
-    for name, page in pages.pages().items():
+@each
+def test_every_method_has_a_config_a_module_and_a_page(family: Family) -> None:
+    assert set(family.classes) == set(kinds(family.configs).values())
+    assert len({found.__module__ for found in family.classes.values()}) >= family.modules
+    assert {f"{kind}.md" for kind in kinds(family.configs)} | {"README.md"} == set(family.pages.pages())
+
+
+@each
+def test_the_pages_are_up_to_date(family: Family) -> None:
+    written = {path.name: path.read_text() for path in family.pages.FOLDER.glob("*.md")}
+    assert written == family.pages.pages(), "run `make generated`"
+
+
+@each
+def test_every_page_tells_the_paper_the_idea_and_where_it_differs(family: Family) -> None:
+    for name, page in family.pages.pages().items():
         if name != "README.md":
-            assert "Differs from the paper" in page, name
-            assert re.search(r"https://(arxiv.org|openaccess|github)", page), name
-            assert "ssl_tasks/methods/" in page, name
+            assert family.differs in page, name
+            assert re.search(f"https://({family.papers})", page), name
+            assert family.code in page, name

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from small_methods import CASES, inputs, members
-from tiny_training import SIMCLR, TRAIN, Recorder, process, ranks, stripes, train, weights
+from tiny_training import SIMCLR, TRAIN, VIEWS, Recorder, process, ranks, stripes, train, weights
 from torch import Tensor
 
 from schemas import methods as configs
@@ -211,3 +211,21 @@ def _train_case_and_keep(name: str, folder: Path) -> None:
     torch.save(learner.method.state_dict(), folder / "weights.pt")
     (folder / "bytes").write_text(repr(weights(learner.method)))
     (folder / "curve").write_text(repr(learner.curve))
+
+
+TRAINED = [
+    configs.SimCLR(hidden=16, output=8, layers=3, export_layer=1, decoupled=True, views=VIEWS),
+    configs.MoCoV2(hidden=16, output=8, queue=40, momentum=0.9, views=VIEWS),
+    configs.MoCoV3(hidden=16, output=8, views=VIEWS),
+]
+
+
+@pytest.mark.parametrize("config", TRAINED, ids=lambda config: config.kind)
+def test_a_training_that_lost_its_last_steps_ends_with_the_same_bytes(tmp_path: Path, config: configs.Method) -> None:
+    whole = train(config, tmp_path)
+    newest = max((tmp_path / "checkpoints/model").glob("*.pt"))
+    assert newest.name == "step-000000020.pt"
+    newest.unlink()
+    again = train(config, tmp_path)
+    assert weights(again.method) == weights(whole.method)
+    assert again.curve == whole.curve

@@ -170,11 +170,11 @@ def _count_asked(workspace: Path) -> None:  # noqa: F811
         asked.append(len(views[0]))
         return answer(teacher, views)
 
-    FrozenTeacher.__call__ = counting  # type: ignore[method-assign]
+    FrozenTeacher.__call__ = counting  # type: ignore[method-assign]  # put back below
     try:
         _pass(workspace, {"small": student(NARROW), "vit": student(VIT)}, "spread")
     finally:
-        FrozenTeacher.__call__ = answer  # type: ignore[method-assign]
+        FrozenTeacher.__call__ = answer  # type: ignore[method-assign]  # likewise
     (workspace / f"asked{os.environ['RANK']}").write_text(repr(asked))
 
 
@@ -242,7 +242,7 @@ def _stop_second(workspace: Path) -> None:  # noqa: F811
             if round(progress * 16) == 5:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        FeatureObjective.after_step = stop  # type: ignore[method-assign]
+        FeatureObjective.after_step = stop  # type: ignore[method-assign]  # of this process, which it ends
     _pass(workspace, THREE, "cut")
 
 

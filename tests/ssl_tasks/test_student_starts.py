@@ -214,10 +214,11 @@ def test_a_student_cut_short_ends_with_the_same_average(workspace: Path) -> None
 
 
 def student_of(encoder: TimmEncoder, method: str = "feature", **options: Any) -> Student:
-    made: Any = CASES[f"distill-{method}-vit"].make()
+    made = CASES[f"distill-{method}-vit"].make()
+    assert isinstance(made, Student)
     made.network.encoder = encoder
     encoder.config = encoder.config.model_copy(update={"options": {**encoder.config.options, **options}})
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def test_depth_counts_layers_with_weights() -> None:

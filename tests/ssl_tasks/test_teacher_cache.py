@@ -15,7 +15,7 @@ from test_distill import NARROW, VIEWS, teach, workspace  # noqa: F401  # a fixt
 from tiny_training import CONV, Recorder
 from torch import Tensor
 
-from schemas.distillers import FitNets
+from schemas.distillers import FitNets, Tap
 from schemas.students import Student
 from schemas.training import Train
 from ssl_tasks.distill.cache import TeacherCache, named
@@ -96,7 +96,7 @@ def test_a_longer_training_begins_with_the_steps_of_a_shorter_one(workspace: Pat
 
 def test_outputs_that_a_student_wants_besides_are_added_and_the_others_stay(workspace: Path, asked: list[str]) -> None:  # noqa: F811
     teach(workspace)
-    hinted = {"hinted": student(NARROW, FitNets(layers=[{"student": "stages.0", "teacher": "stages.0"}], weight=1.0))}  # type: ignore[list-item]
+    hinted = {"hinted": student(NARROW, FitNets(layers=[Tap(student="stages.0", teacher="stages.0")], weight=1.0))}
     before = results(one_pass(workspace, ONE, "pooled", **CACHED))
     asked.clear()
     one_pass(workspace, hinted, "more", **CACHED)
@@ -116,7 +116,7 @@ def test_outputs_that_a_student_wants_besides_are_added_and_the_others_stay(work
         {"seed": 6},
         {"views": VIEWS.model_copy(update={"flip": 0.5})},
         {"train": Train(epochs=4.0, batch_size=32)},
-        {"students": {"small": student(NARROW, FitNets(layers=["stages.0"]))}},  # type: ignore[list-item]
+        {"students": {"small": student(NARROW, FitNets(layers=[Tap(student="stages.0", teacher="stages.0")]))}},
     ],
     ids=["seed", "views", "batch", "outputs"],
 )

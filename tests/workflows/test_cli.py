@@ -3,18 +3,17 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from command_line import SSLFLOW
 from typer.testing import CliRunner
 
 from workflows.engine.cli import app
 from workflows.engine.ledger import Exclusive
 
 ROOT = Path(__file__).resolve().parents[2]
-SSLFLOW = Path(sys.executable).with_name("sslflow")
 PIPELINE = """\
 name: shapes
 stages:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import SSLFLOW
 from PIL import Image
 
 import ssl_tasks
@@ -17,7 +18,6 @@ from schemas.artifacts import Checkpoint, Export, read
 
 pytestmark = pytest.mark.slow
 
-SSLFLOW = Path(sys.executable).with_name("sslflow")
 PIPELINE = """\
 name: shapes
 stages:

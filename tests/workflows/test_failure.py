@@ -1,18 +1,16 @@
 """A stage that fails, through the real command line: one clear line, exit status 1, and nothing of the others lost."""
 
 import json
-import os
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import SSLFLOW, environment
 from PIL import Image
 
 pytestmark = pytest.mark.slow
 
-SSLFLOW = Path(sys.executable).with_name("sslflow")
 PIPELINE = """\
 name: mixed
 stages:
@@ -34,9 +32,8 @@ def test_one_stage_fails_and_the_others_are_kept(tmp_path: Path) -> None:
     for name, picture in (("a", shades), ("b", shades.rotate(180))):
         picture.save(tmp_path / f"images/{name}.png")
     (tmp_path / "images/text.jpg").write_text("not an image")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
-    environment["XDG_STATE_HOME"] = str(tmp_path / "state")
-    done = subprocess.run([SSLFLOW, "run", "mixed.yaml", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    environ = environment(XDG_STATE_HOME=str(tmp_path / "state"))
+    done = subprocess.run([SSLFLOW, "run", "mixed.yaml", "--json"], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     document = json.loads(done.stdout)

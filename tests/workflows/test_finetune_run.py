@@ -1,28 +1,18 @@
 """A pipeline with a finetune stage, through the real command line: planned, run, reused, shown."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import SHAPES, SSLFLOW, environment
 
 from schemas.artifacts import Checkpoint, read
 from ssl_tasks.checkpoints import load_classifier
 
 pytestmark = pytest.mark.slow
 
-SSLFLOW = Path(sys.executable).with_name("sslflow")
-PIPELINE = """\
-name: shapes
-stages:
-  raw: {kind: ingest, source: {kind: scenes, count: 80, size: 16}}
-  teacher:
-    kind: pretrain
-    dataset: raw
-    method: {kind: vicreg, hidden: 32, output: 32}
-    encoder: {name: resnetv2_18, image_size: 16, stem: half, options: {layers: [1, 1], channels: [8, 16], stem_chs: 8}}
+AFTERWARDS = """\
     train: {epochs: 2, batch_size: 32, monitors: 2}
   tuned:
     kind: finetune
@@ -42,15 +32,14 @@ stages:
 
 
 def sslflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
-    return subprocess.run([SSLFLOW, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run([SSLFLOW, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which the pipeline was run."""
     made = tmp_path_factory.mktemp("shapes")
-    (made / "shapes.yaml").write_text(PIPELINE)
+    (made / "shapes.yaml").write_text(SHAPES + AFTERWARDS)
     planned = sslflow(made, "plan", "shapes.yaml", "--json")
     assert planned.returncode == 0, planned.stderr
     (made / "plan.json").write_text(planned.stdout)

@@ -4,12 +4,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import SHAPES, SSLFLOW, environment
 
 from schemas.artifacts import read
 from ssl_tasks.run import run
@@ -19,30 +19,16 @@ from workflows.engine.slots import host
 
 pytestmark = pytest.mark.slow
 
-SSLFLOW = Path(sys.executable).with_name("sslflow")
-PIPELINE = """\
-name: shapes
-stages:
-  raw: {kind: ingest, source: {kind: scenes, count: 80, size: 16}}
-  teacher:
-    kind: pretrain
-    dataset: raw
-    method: {kind: vicreg, hidden: 32, output: 32}
-    encoder: {name: resnetv2_18, image_size: 16, stem: half, options: {layers: [1, 1], channels: [8, 16], stem_chs: 8}}
-    train: {epochs: 300, batch_size: 64, checkpoint_steps: STEPS, monitors: 2}
-"""
-
 
 def workspace(folder: Path, checkpoint_steps: int = 20) -> Path:
     folder.mkdir()
-    (folder / "shapes.yaml").write_text(PIPELINE.replace("STEPS", str(checkpoint_steps)))
+    (folder / "shapes.yaml").write_text(f"{SHAPES}    train: {{epochs: 300, batch_size: 64, checkpoint_steps: {checkpoint_steps}, monitors: 2}}\n")
     return folder
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
-    environment["XDG_STATE_HOME"] = str(folder / "state")
-    return subprocess.Popen([SSLFLOW, "run", "shapes.yaml"], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environ = environment(XDG_STATE_HOME=str(folder / "state"))
+    return subprocess.Popen([SSLFLOW, "run", "shapes.yaml"], cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def weights(folder: Path) -> str:

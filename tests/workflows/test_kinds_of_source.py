@@ -3,12 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
+from command_line import SSLFLOW, environment
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
@@ -16,7 +16,6 @@ from schemas.artifacts import Dataset, read
 from ssl_tasks.data import manifest
 from workflows.engine.run import plan_pipeline
 
-SSLFLOW = Path(sys.executable).with_name("sslflow")
 PIPELINE = """\
 name: shards
 stages:
@@ -72,12 +71,11 @@ def test_a_pipeline_runs_from_a_bucket_and_runs_again_when_an_image_changes(tmp_
         Image.linear_gradient("L").resize((16, 12 + number)).save(tmp_path / f"{colour}.png")
         store.upload_file(str(tmp_path / f"{colour}.png"), "pictures", f"raw/{colour}.png")
     (tmp_path / "shards.yaml").write_text(PIPELINE.format(source='{kind: folder, path: "s3://pictures/raw"}'))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
-    environment |= {"XDG_STATE_HOME": str(tmp_path / "state"), "FSSPEC_S3_ENDPOINT_URL": endpoint}
+    environ = environment(XDG_STATE_HOME=str(tmp_path / "state"), FSSPEC_S3_ENDPOINT_URL=endpoint)
 
     def run() -> dict[str, str]:
         line = [SSLFLOW, "run", "shards.yaml", "--json"]
-        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(line, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return {name: stage["status"] for name, stage in json.loads(done.stdout)["stages"].items()}
 

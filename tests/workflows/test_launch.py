@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import UserError
+from schemas.errors import TryAgain, UserError
 from schemas.job import Job
 from schemas.resources import Resources
 from schemas.sources import Folder, Scenes
 from schemas.stages import Ingest
+from workflows.engine import worker
 from workflows.engine.launch import DISK, StageDied, Stop, Stopped, Tail, TimedOut, _failure, claim, command, launch
 from workflows.engine.slots import Slots, visible
 
@@ -237,3 +238,20 @@ def test_a_stage_sees_only_the_devices_of_its_slot() -> None:
 
     seen = subprocess.run([sys.executable, "-c", probe], env=_environment(["GPU-b"], 3), capture_output=True, text=True, check=True).stdout
     assert json.loads(seen) == {"CUDA_VISIBLE_DEVICES": "GPU-b", "OMP_NUM_THREADS": "3"}
+
+
+def test_what_the_next_try_gets_past_by_itself_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlike what a user must mend, which comes through the same file."""
+
+    def left_out(*_: Any) -> None:
+        raise TryAgain("small ended on one of 2 devices")
+
+    monkeypatch.setattr("ssl_tasks.run.run", left_out)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the worker is this very process
+    asked = job(tmp_path, FOREVER)
+    asked.work.mkdir(parents=True)
+    (asked.work / "job.json").write_text(asked.model_dump_json())
+    code = worker.main([str(asked.work / "job.json")])
+    error = _failure(asked, code)
+    assert isinstance(error, StageDied)
+    assert str(error) == "small ended on one of 2 devices"

@@ -1,119 +1,23 @@
-"""How a run appears in MLflow, on a real SQLite store; with a real server in the tests marked slow."""
+"""How a run appears in MLflow, on a real SQLite store."""
 
 import hashlib
-import json
 import math
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from mlflow_runs import VERSION, Reader, begin, log, make_artifacts, plan_of, stage, workspace
 
-from schemas.errors import UserError
-from schemas.pipeline import Pipeline
-from ssl_tasks.artifacts import draft, seal
 from workflows.engine import mlflow_store, mlflow_tracker
-from workflows.engine.mlflow_spool import Operation, Sender, Spool, Unreachable
-from workflows.engine.mlflow_tracker import Execution, StageRun
 from workflows.engine.mlflow_values import clean, params
-from workflows.engine.reuse import Plan, make_plan
 
-VERSION = "0123456789abcdef0123456789abcdef.dir"
-RESNET = {"name": "resnet10t", "image_size": 32}
-
-
-def plan_of(workspace: Path, name: str = "digits", epochs: int = 3) -> Plan:
-    stages = {
-        "raw": {"kind": "ingest", "source": {"kind": "digits"}},
-        "teacher[seed=0]": {"kind": "pretrain", "dataset": "raw", "method": {"kind": "simclr"}, "encoder": RESNET, "train": {"epochs": epochs}},
-        "students": {
-            "kind": "distill",
-            "dataset": "raw",
-            "teacher": "teacher[seed=0]",
-            "method": {"kind": "feature"},
-            "students": {"small": RESNET, "tiny": {**RESNET, "image_size": 64}},
-        },
-        "report": {"kind": "evaluate", "dataset": "raw", "models": ["students.small"], "protocols": [{"kind": "knn"}]},
-    }
-    plan = make_plan(Pipeline.model_validate({"name": name, "stages": stages}), workspace, {"raw": VERSION}, data_version=VERSION)
-    if not plan.artifacts(plan.stages["raw"]):
-        make_artifacts(plan, "raw")
-    return plan
-
-
-def begin(plan: Plan, run_id: str, say: Callable[[str], None] = print) -> Execution:
-    spool = plan.workspace / ".sslflow/runs" / run_id / "spool.jsonl"
-    facts = {"git_commit": "0a1b2c-dirty", "torch": "2.11"}
-    return Execution(plan.workspace, plan.pipeline, "name: digits  # as written", facts, VERSION, run_id, spool, say)
-
-
-def stage(execution: Execution, plan: Plan, name: str) -> StageRun:
-    return execution.stage(plan.stages[name], plan.job(plan.stages[name]))
-
-
-def log(run: StageRun, step: int, **values: float) -> None:
-    run.follow({"event": "metrics", "time": 1e9 + step, "step": step, "values": values})
-
-
-def make_artifacts(plan: Plan, name: str) -> dict[str, Any]:
-    """What the stage would make, with payloads of a few bytes."""
-    planned = plan.stages[name]
-    job, made = plan.job(planned), {}
-    for output in job.outputs:
-        folder = draft(job, output)
-        fields: dict[str, Any] = {"metrics": {"knn@1": 0.98}}
-        if planned.stage.makes == "Report":
-            (folder / "figures").mkdir()
-            for file in ("report.html", "results.json", "figures/map.png"):
-                (folder / file).write_text("{}")
-        elif planned.stage.makes == "Dataset":
-            (folder / "manifest.parquet").write_text("rows")
-            fields |= {"rows": 4, "kept": 3}
-        else:
-            curve = [{"step": step, "train/loss": 1 / (step + 1)} for step in range(5)]
-            (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
-            fields |= {"encoder": RESNET, "mean": [0.5], "std": [0.5], "dim": 512, "exported": "student encoder"}
-        made[output] = seal(job, folder, output, **fields)
-    return made
-
-
-class Reader:
-    """Reads back what is in a store."""
-
-    def __init__(self, uri: str) -> None:
-        mlflow_store.set_environment()
-        from mlflow import MlflowClient
-
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-    def runs(self, execution: str) -> dict[str, Any]:
-        """The runs of one execution by the stage's name; the parent's is empty."""
-        experiments = [e.experiment_id for e in self.client.search_experiments()]
-        found = self.client.search_runs(experiments, f"tags.`sslflow.execution` = '{execution}'")
-        return {r.data.tags.get("sslflow.stage", ""): r for r in found}
-
-    def history(self, run: Any, metric: str) -> list[tuple[int, float]]:
-        return sorted((m.step, m.value) for m in self.client.get_metric_history(run.info.run_id, metric))
-
-    def files(self, run: Any, folder: str = "") -> list[str]:
-        return sorted(f.path for f in self.client.list_artifacts(run.info.run_id, folder or None))
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One workspace for the module: making an MLflow database takes two seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield tmp_path_factory.mktemp("a workspace")
+__all__ = ["workspace"]
 
 
 @pytest.fixture(scope="module")
@@ -143,70 +47,6 @@ def first(workspace: Path, reader: Reader) -> SimpleNamespace:
         stage(execution, plan, name).end("done", make_artifacts(plan, name))
     assert execution.finish("done", {"report/students.small/knn@1": 0.98})
     return SimpleNamespace(plan=plan, runs=reader.runs("first"), url=execution.url)
-
-
-def test_the_store_is_a_file_of_the_workspace_unless_the_environment_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert mlflow_tracker.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
-    assert mlflow_tracker.tracking_uri(tmp_path) == "http://tracking:5000"
-
-
-def test_importing_the_tracker_imports_neither_mlflow_nor_torch() -> None:
-    code = "import sys, workflows.engine.mlflow_tracker, workflows.engine.mlflow_ui; print(sorted({'mlflow', 'torch', 'sqlalchemy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_a_server_that_does_not_answer_is_refused_with_its_address() -> None:
-    uri = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(UserError, match=f"no MLflow server answers at {uri} .*refused.*correct MLFLOW_TRACKING_URI"):
-        mlflow_tracker.check(uri)
-
-
-@pytest.mark.slow
-def test_a_server_that_accepts_and_never_answers_is_refused_in_seconds() -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        began = time.monotonic()
-        with pytest.raises(UserError, match="no MLflow server answers"):
-            mlflow_tracker.check(f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert time.monotonic() - began < 6
-
-
-@pytest.mark.parametrize(("status", "message"), [(200, "is not an MLflow server"), (401, "set MLFLOW_TRACKING_USERNAME"), (500, "answers 500")])
-def test_another_server_at_the_address_is_refused(status: int, message: str) -> None:
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("content-type", "text/html")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(UserError, match=message):
-            mlflow_tracker.check(f"http://127.0.0.1:{server.server_port}")
-
-
-@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns", "htp://tracking:5000"])
-def test_an_address_that_runs_cannot_be_tracked_to_is_refused(uri: str) -> None:
-    with pytest.raises(UserError, match="not an address that MLflow can track to; use http"):
-        mlflow_tracker.check(uri)
-
-
-def test_a_database_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("not a database, and longer than the header of one" * 20)
-    with pytest.raises(UserError, match=r"mlflow\.db: file is not a database; move it away"):
-        mlflow_tracker.check(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_a_workspace_without_a_database_and_one_with_a_database_pass_the_check(workspace: Path, tmp_path: Path, first: SimpleNamespace) -> None:
@@ -388,7 +228,7 @@ def test_what_a_killed_process_left_is_sent_and_its_runs_are_closed(reader: Read
     code = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from test_mlflow import *
+from mlflow_runs import *
 plan = plan_of(Path(sys.argv[2]), "killed", epochs=8)
 run = stage(begin(plan, "killed"), plan, "teacher[seed=0]")
 for step in range(50):
@@ -425,59 +265,6 @@ def test_sending_a_spool_twice_changes_nothing(reader: Reader, workspace: Path) 
     assert reader.history(runs["students"], "loss") == [(step, float(step)) for step in range(50)]
     assert len(runs["students"].inputs.dataset_inputs) == 1
     assert len(reader.client.search_model_versions("name = 'twice-students-tiny'")) == 1
-
-
-def test_the_spool_of_a_run_that_goes_on_is_left_alone(workspace: Path) -> None:
-    path = workspace / ".sslflow/runs/alive/spool.jsonl"
-    spool = Spool(path, {"uri": mlflow_tracker.tracking_uri(workspace), "experiment": "alive", "artifacts": "", "execution": "alive"})
-    spool.add({"do": "start", "run": "", "name": "alive", "time": 1, "tags": {}})
-    mlflow_tracker.resend(workspace)
-    assert len(spool.pending) == 1
-    with pytest.raises(BlockingIOError):
-        Spool(path)
-    spool.close(remove=True)
-
-
-class Flaky:
-    """A receiver that is away for its first calls."""
-
-    def __init__(self, away: int) -> None:
-        self.away = away
-        self.got: list[int] = []
-
-    def send(self, operations: list[Operation], ids: dict[str, str]) -> tuple[int, list[str]]:
-        if self.away:
-            self.away -= 1
-            raise Unreachable("away")
-        self.got += [o["value"] for o in operations[:2]]
-        return len(operations[:2]), []
-
-
-def test_a_receiver_that_comes_back_gets_everything_in_order_and_a_person_is_told_twice(tmp_path: Path) -> None:
-    said: list[str] = []
-    receiver = Flaky(away=2)
-    spool = Spool(tmp_path / "spool.jsonl", {})
-    sender = Sender(spool, lambda: receiver, said.append, lambda: None, every=0.01)
-    for value in range(7):
-        sender.put({"do": "log", "run": "", "value": value})
-    sender.start()
-    assert sender.finish(patience=10)
-    assert receiver.got == list(range(7))
-    assert [line.split(";")[0] for line in said] == ["MLflow takes no records now (away)", "MLflow is back"]
-
-
-def test_a_receiver_that_stays_away_is_given_up_and_the_file_keeps_everything(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool.jsonl", {"uri": "x"})
-    sender = Sender(spool, lambda: Flaky(away=99), lambda _: None, lambda: None, every=0.01)
-    sender.put({"do": "log", "run": "", "value": 1})
-    sender.start()
-    began = time.monotonic()
-    assert not sender.finish(patience=0.3)
-    assert time.monotonic() - began < 2
-    spool.close(remove=False)
-    again = Spool(tmp_path / "spool.jsonl")
-    assert again.header == {"uri": "x"}
-    assert [o["value"] for o in again.first(9)] == [1]
 
 
 @pytest.mark.parametrize(

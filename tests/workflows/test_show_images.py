@@ -1,121 +1,24 @@
-"""`sslflow show --image` and `--against`, asked of datasets whose story is written down here."""
+"""`sslflow show --image`: what became of an image, asked of datasets whose story is written down."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from image_stories import NAMES, POOL, STEPS, curated_rows, dataset, lines, row, workspace
 from typer.testing import CliRunner
 
-from schemas.artifacts import Artifact, Dataset
 from schemas.errors import UserError
-from schemas.job import Job
-from schemas.stages import Curate, Evaluate, Ingest, Pretrain, StageBase
-from ssl_tasks import artifacts
+from schemas.stages import Curate
 from ssl_tasks.data import manifest
-from ssl_tasks.data.changes import changes
 from ssl_tasks.data.provenance import Listing, fate, find
 from workflows.engine import explain_images as images
-from workflows.engine import ledger
 from workflows.engine.cli import app
 
-STEPS: list[Any] = ["integrity", {"kind": "deduplicate", "threshold": 0.97}, "exact_duplicates", {"kind": "balance", "keep": 3}]
-NAMES = ("1_integrity", "2_deduplicate", "3_exact_duplicates", "4_balance")
-
-
-def row(name: str, **fields: Any) -> dict[str, Any]:
-    return {"uri": f"pool/{name}", "sha256": name.encode().hex().ljust(64, "0"), "bytes": 1000, "width": 32, "height": 24, "mode": "RGB", "label": "cat",
-            "split": "train", **fields}  # fmt: skip
-
-
-POOL = [row("a.png"), row("b.png"), row("c.png"), row("d.png", width=None), row("e.png"), row("f.png"), row("g.png"), row("t.png", split="test")]
-OUT = {
-    1: ("deduplicate: near duplicate", 0),
-    2: ("deduplicate: near duplicate", 1),
-    3: ("integrity: truncated", None),
-    0: ("balance: its cluster is full", None),
-    6: ("exact_duplicates: equal pixels", 5),
-}
-"""b went for a, c for b; d is broken; then g went for f, and a, as its cluster was full. e, f and t are in."""
-
-
-def curated_rows(out: dict[int, tuple[str, int | None]] = OUT) -> pa.Table:
-    table = manifest.build(POOL)
-    count = range(len(POOL))
-    table = manifest.replace(
-        table,
-        kept=[i not in out for i in count],
-        why=[out[i][0] if i in out else "" for i in count],
-        duplicate_of=[out[i][1] if i in out else None for i in count],
-        cluster=[0, None, None, None, 1, 0, None, None],
-    )
-    seen = [1.0, 0.991, 0.93, None, 1.0, 1.0, 1.0, None]
-    for name in NAMES:
-        noted = {"similarity": pa.array(seen)} if name == "2_deduplicate" else {}
-        table = manifest.annotate(table, name, {"kept": pa.array([stayed(i, name, out) for i in count]), **noted})
-    return table
-
-
-def stayed(image: int, step: str, out: dict[int, tuple[str, int | None]]) -> bool | None:
-    """Whether an image was still there after a step; None where it was not asked."""
-    if POOL[image]["split"] != "train":
-        return True if step == "1_integrity" else None
-    went = next((i for i, name in enumerate(NAMES) if image in out and name.endswith(out[image][0].partition(":")[0])), len(NAMES))
-    return None if went < NAMES.index(step) else went != NAMES.index(step)
-
-
-def sealed(workspace: Path, name: str, stage: StageBase, inputs: dict[str, str], payload: dict[str, Any], key: str = "", **fields: Any) -> Artifact:
-    job = Job(name=name, pipeline="test", stage=stage, key=key or name, inputs=inputs, outputs={"": key or name}, workspace=workspace, data_version="0f.dir")
-    folder = artifacts.draft(job)
-    for file, content in payload.items():
-        if isinstance(content, pa.Table):
-            pq.write_table(content, folder / file)
-        else:
-            (folder / file).write_text(json.dumps(content))
-    return artifacts.seal(job, folder, **fields)
-
-
-def dataset(workspace: Path, name: str, stage: StageBase, inputs: dict[str, str], table: pa.Table, key: str = "", **payload: Any) -> Dataset:
-    files = {"manifest.parquet": table, **{file.replace("_", "."): content for file, content in payload.items()}}
-    made = sealed(workspace, name, stage, inputs, files, key, rows=len(table), kept=len(manifest.kept(table)))
-    assert isinstance(made, Dataset)
-    return made
-
-
-def curate(threshold: float = 0.97) -> Curate:
-    return Curate.model_validate({"dataset": "raw", "steps": [STEPS[0], {"kind": "deduplicate", "threshold": threshold}, *STEPS[2:]]})
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """raw -> clean -> teacher -> report, where the report is on raw; and `looser`, a curation with another threshold."""
-    folder = tmp_path_factory.mktemp("workspace")
-    dataset(folder, "raw", Ingest.model_validate({"source": "digits"}), {}, manifest.build(POOL))
-    leaks = pa.table(
-        {
-            **{"train_id": [4], "train_sha256": [POOL[4]["sha256"]], "set": ["raw"], "set_name": ["raw"], "split": ["test"]},
-            **{"eval_id": [7], "eval_sha256": [POOL[7]["sha256"]], "similarity": [0.993], "dropped": [False]},
-        }
-    )
-    dataset(folder, "clean", curate(), {"raw": "raw"}, curated_rows(), leaks_parquet=leaks)
-    loose = {id_: told for id_, told in OUT.items() if id_ not in (2, 3)} | {4: ("balance: its cluster is full", None)}
-    dataset(folder, "clean", curate(0.98), {"raw": "raw"}, curated_rows(loose), key="looser")
-    encoder = {"name": "resnet18", "image_size": 32}
-    teacher = Pretrain.model_validate({"dataset": "clean", "method": "simclr", "encoder": encoder})
-    stated = {"encoder": encoder, "mean": [0.5], "std": [0.5], "dim": 512, "exported": "encoder"}
-    sealed(folder, "teacher", teacher, {"clean": "clean"}, {}, **stated)
-    report = Evaluate.model_validate({"dataset": "raw", "models": ["teacher"], "protocols": ["knn"]})
-    sealed(folder, "report", report, {"raw": "raw", "teacher": "teacher"}, {})
-    for key in ("looser", "clean"):
-        run = ledger.Run(folder, "test")
-        run.stage("clean", status="done", kind="curate", outputs={"": key})
-        run.finish("done")
-    return folder
+__all__ = ["workspace"]
 
 
 @pytest.fixture
@@ -206,12 +109,6 @@ def test_a_model_or_a_report_is_asked_for_each_dataset_that_it_comes_from(worksp
     ]
 
 
-def lines(workspace: Path, *arguments: str) -> list[str]:
-    done = CliRunner().invoke(app, ["show", *arguments, "--workspace", str(workspace)], catch_exceptions=False)
-    assert done.exit_code == 0
-    return done.stdout.splitlines()
-
-
 def test_the_answer_is_printed_verdict_first(workspace: Path) -> None:
     assert lines(workspace, "clean", "--image", "f.png") == [
         "in: kept by each of 4 steps",
@@ -231,60 +128,6 @@ def test_the_answer_as_json_is_one_document(workspace: Path) -> None:
     (told,) = json.loads("\n".join(lines(workspace, "clean", "--image", "b.png", "--json")))
     assert told["verdict"].startswith("out: step 2 deduplicate")
     assert (told["key"], told["row"]["id"], told["removed_by"], told["instead"]["uri"]) == ("clean", 1, "2_deduplicate", "pool/a.png")
-
-
-def test_two_datasets_of_different_runs_differ_in_images_and_config(workspace: Path) -> None:
-    told = images.difference(workspace, "looser", "clean")
-    assert told["kept"] == (3, 4)
-    assert [(group["reason"], group["examples"]) for group in told["added"]] == [
-        ("out before: deduplicate: near duplicate", ["pool/c.png"]),
-        ("out before: integrity: truncated", ["pool/d.png"]),
-    ]
-    assert [(group["reason"], group["examples"]) for group in told["dropped"]] == [("balance: its cluster is full", ["pool/e.png"])]
-    assert told["config"] == ["clean.steps.1.threshold: 0.97 -> 0.98"]
-    older = sorted(run["id"] for run in ledger.runs(workspace))
-    keys = {images.listing(workspace, f"{run}/clean").made[0].key for run in older}
-    assert keys == {"looser", "clean"}
-    assert lines(workspace, "looser", "--against", "clean")[:3] == [
-        "clean looser against clean clean: 3 -> 4 images in",
-        "added: 2",
-        "  1  out before: deduplicate: near duplicate, pool/c.png",
-    ]
-
-
-def test_a_dataset_against_itself_holds_the_same_images(workspace: Path) -> None:
-    assert lines(workspace, "clean", "--against", "clean") == ["clean clean against clean clean: 3 -> 3 images in, the same ones"]
-
-
-def against(now: list[dict[str, Any]], before: list[dict[str, Any]], folder: Path) -> Iterator[tuple[str, str, list[str]]]:
-    pair = []
-    for name, rows in (("now", now), ("before", before)):
-        pq.write_table(manifest.build(rows), folder / f"{name}.parquet")
-        pair.append(Listing(name, folder / f"{name}.parquet"))
-    found = changes(*pair)
-    for field in ("added", "dropped", "changed", "renamed", "resplit"):
-        yield from ((field, group.reason, group.examples) for group in getattr(found, field))
-
-
-def test_new_gone_changed_moved_and_resplit_files_are_told_apart(tmp_path: Path) -> None:
-    before = [row("a.png"), row("b.png"), row("c.png"), row("d.png"), row("e.png")]
-    now = [row("a.png", sha256="f" * 64), row("x/b.png", sha256=before[1]["sha256"]), row("c.png", split="val"), row("e.png"), row("new.png")]
-    assert list(against(now, before, tmp_path)) == [
-        ("added", "new in the raw pool", ["pool/new.png"]),
-        ("dropped", "no longer in the raw pool", ["pool/d.png"]),
-        ("changed", "other bytes at the same uri", ["pool/a.png"]),
-        ("renamed", "the same bytes at another uri", ["pool/x/b.png"]),
-        ("resplit", "train -> val", ["pool/c.png"]),
-    ]
-
-
-def test_a_copy_of_a_renamed_file_is_new(tmp_path: Path) -> None:
-    before = [row("a.png")]
-    now = [row("x.png", sha256=before[0]["sha256"]), row("y.png", sha256=before[0]["sha256"])]
-    assert list(against(now, before, tmp_path)) == [
-        ("added", "new in the raw pool", ["pool/y.png"]),
-        ("renamed", "the same bytes at another uri", ["pool/x.png"]),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_mlflow import Reader, begin, free_port, log, make_artifacts, plan_of, stage
+from mlflow_runs import Reader, begin, free_port, log, make_artifacts, plan_of, stage
 
 from workflows.engine import mlflow_store, mlflow_tracker, mlflow_ui
 

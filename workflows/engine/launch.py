@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from schemas.artifacts import Artifact, damaged, read
-from schemas.errors import Collapse, UserError
+from schemas.errors import Collapse, TryAgain, UserError
 from schemas.job import Job
 from ssl_tasks.tracking import EVENTS
 from workflows.engine.worker import DISK, ERROR, MENDABLE, PARENT
@@ -204,7 +204,8 @@ def _failure(job: Job, code: int) -> Exception:
     error = job.work / ERROR
     if code == MENDABLE and error.exists():
         stated = json.loads(error.read_text(encoding="utf-8"))
-        return (Collapse if stated["kind"] == Collapse.__name__ else UserError)(stated["message"])
+        kinds: dict[str, type[Exception]] = {Collapse.__name__: Collapse, TryAgain.__name__: StageDied}
+        return kinds.get(stated["kind"], UserError)(stated["message"])
     if code == DISK:
         return disk_error(job.workspace)
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -1,7 +1,7 @@
 """Worker: the process that one stage runs in. `python -m workflows.engine.worker WORK/job.json` replays a stage by hand.
 
-It ends with 0 when every output is sealed, with `MENDABLE` and an `error.json` for what a retry cannot mend, and with `DISK`
-where there is no room to write even that.
+It ends with 0 when every output is sealed, with `MENDABLE` and an `error.json` for what it can say in a line, mostly what a retry
+cannot mend, and with `DISK` where there is no room to write even that.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from schemas.errors import UserError
+from schemas.errors import TryAgain, UserError
 from schemas.job import Job
 from ssl_tasks.tracking import EVENTS, JSONLines
 
@@ -51,7 +51,7 @@ def _stage(path: Path) -> int:
 
         run(job, tracker, mapper(job, tracker.note))
         tracker.close()
-    except UserError as error:
+    except (UserError, TryAgain) as error:
         return _mendable(work, str(error), type(error).__name__)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

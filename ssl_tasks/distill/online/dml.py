@@ -47,9 +47,11 @@ class DML(Objective):
         }
 
     def _divergence(self, own: Tensor, lesson: Lesson) -> Tensor:
-        """From the peers, a mean over them; one whose weights are no longer finite on any process is left out."""
+        """From the peers, a mean over them; one that has no place on the device, or weights that are not finite on any process, is left out."""
         total, peers = own.new_zeros(()), own.new_zeros(())
         for peer in self._peers:
+            if next(peer.parameters()).device != own.device:
+                continue
             said = _said(peer, lesson)
             sound = mean(said.isfinite().all().to(own.dtype)) == 1
             total = total + sound * divergence(own, torch.where(sound, said, 0.0))

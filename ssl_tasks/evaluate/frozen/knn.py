@@ -5,12 +5,11 @@ Cosine on L2-normalised features; a neighbour weighs exp(similarity / temperatur
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from schemas.errors import UserError
 from schemas.protocols.frozen import KNN
 from ssl_tasks.evaluate.findings import Number, right
 from ssl_tasks.evaluate.neighbours import Floats, Ints, neighbours
+from ssl_tasks.evaluate.probes import votes
 from ssl_tasks.evaluate.subject import Subject
 
 
@@ -52,8 +51,5 @@ def vote(similarities: Floats, labels: Ints, temperature: float) -> Ints:
     Returns:
         One class a query, (Q,).
     """
-    weights = np.exp((similarities - similarities.max(1, keepdims=True)) / temperature)
-    sums = np.zeros((len(labels), labels.max() + 1))
-    np.add.at(sums, (np.arange(len(labels))[:, None], labels), weights)
-    chosen: Ints = sums.argmax(1)
+    chosen: Ints = votes(similarities, labels, temperature, int(labels.max()) + 1).argmax(1)
     return chosen

@@ -7,23 +7,15 @@ Differs from the paper: 13 strengths unless stated (45), gradient tolerance 1e-6
 five of 500 digits), and each fit of the grid starts from the one before it.
 """
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
-from schemas.errors import UserError
 from schemas.protocols.frozen import Linear
 from ssl_tasks.evaluate.findings import Number, right
-from ssl_tasks.evaluate.held_out import split
 from ssl_tasks.evaluate.neighbours import Floats, Ints
+from ssl_tasks.evaluate.probes import logistic
 from ssl_tasks.evaluate.subject import Subject
-
-_LOWEST, _HIGHEST = -6, 5
-"""Powers of ten between which C is searched (DINOv2, dinov2/eval/log_regression.py)."""
-
-_SMALL = 10_000_000
-"""Values of a bank for which threads cost more than they give: on two busy cores the fits to 1,297 x 128 took 31 s with two, 3 s with one."""
 
 
 def judge(protocol: Linear, subject: Subject) -> Iterator[Number]:
@@ -50,19 +42,4 @@ def linear(bank: Floats, bank_labels: Ints, queries: Floats, query_labels: Ints,
     Raises:
         UserError: if the bank has fewer than two classes.
     """
-    if len(np.unique(bank_labels)) < 2:
-        raise UserError(f"linear: the {len(bank)} labelled train images are all of one class; two are needed")
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    x, queries = bank.astype(np.float64), queries.astype(np.float64)
-    held, fitted = split(bank_labels, seed)
-    with warnings.catch_warnings(), threadpool_limits(1 if x.size < _SMALL else None):
-        # Large C on separable classes has no finite optimum: the 1000 iterations are the protocol's stop.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(tol=1e-6, max_iter=1000, warm_start=True)
-        grid = np.logspace(_LOWEST, _HIGHEST, strengths)
-        scores = [model.set_params(C=c).fit(x[fitted], bank_labels[fitted]).score(x[held], bank_labels[held]) for c in grid]
-        best = LogisticRegression(C=grid[int(np.argmax(scores))], tol=1e-6, max_iter=1000).fit(x, bank_labels)
-    return right(best.predict(queries), query_labels)
+    return right(logistic(bank, bank_labels, strengths, seed).predict(queries.astype(np.float64)), query_labels)
