@@ -26,8 +26,8 @@ from PIL import Image
 
 from schemas import methods as configs
 from schemas.training import AdamW, Train
-from ssl_tasks.curate.edits import HELD_OUT, copy
 from ssl_tasks.curate.measures import dhash, looks, phash
+from ssl_tasks.data.edits import HELD_OUT, copy
 from ssl_tasks.data.folder import listing
 from ssl_tasks.data.store import centre_square
 from ssl_tasks.data.views import MEAN_STD
@@ -40,11 +40,11 @@ from ssl_tasks.evaluate.grouping.average_precision import (
     recall_at_precision,
 )
 from ssl_tasks.methods import build
+from ssl_tasks.nn.descriptor import whitening
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import features
 from ssl_tasks.tracking import Silent
 from ssl_tasks.train import fit
-from ssl_tasks.whiten import whitening
 
 Pictures = list[Image.Image]
 Likeness = Callable[[Pictures, Pictures], NDArray[np.float32]]

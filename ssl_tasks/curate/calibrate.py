@@ -29,11 +29,10 @@ from PIL import Image
 from schemas.curation import Deduplicate, Leakage
 from schemas.errors import UserError
 from schemas.stages import Curate
-from ssl_tasks.curate import edits
 from ssl_tasks.curate.indexes import Ints, Vectors
 from ssl_tasks.curate.neighbours import cosine, nearest
 from ssl_tasks.curate.pool import Pool
-from ssl_tasks.data import manifest
+from ssl_tasks.data import edits, manifest
 from ssl_tasks.data.containers import place
 from ssl_tasks.data.store import parallel, read_listed
 

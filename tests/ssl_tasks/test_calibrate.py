@@ -11,7 +11,7 @@ from test_curate import curated, raw, save
 
 from schemas.errors import UserError
 from ssl_tasks.curate.calibrate import Pairs, curve
-from ssl_tasks.curate.edits import CALIBRATION
+from ssl_tasks.data.edits import CALIBRATION
 
 STEP = {"kind": "deduplicate", "threshold": {"precision": 0.95, "copies": 12}}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_tasks.curate.edits import CALIBRATION, EDITS, HELD_OUT, copy
+from ssl_tasks.data.edits import CALIBRATION, EDITS, HELD_OUT, copy
 
 
 def picture(mode: str, size: tuple[int, int] = (60, 40)) -> Image.Image:

@@ -22,9 +22,9 @@ from ssl_tasks.checkpoints import WEIGHTS, load_encoder
 from ssl_tasks.data import manifest
 from ssl_tasks.data.files import open_images
 from ssl_tasks.data.store import side_for
+from ssl_tasks.nn.descriptor import whitening
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import features
-from ssl_tasks.whiten import whitening
 
 TEACHER = f"""
   teacher: {{kind: pretrain, dataset: raw, encoder: {VIT}, train: {{epochs: 1, batch_size: 8, monitors: 1}},
