@@ -229,6 +229,7 @@ class Evaluate(StageBase):
     def _none_twice(self) -> Self:
         if not self.models and not self.distilled:
             raise Unfit("names no model: list encoders in `models`, or distill stages in `distilled`", "models", "distilled")
+        self.protocols[:] = [each for protocol in self.protocols for each in protocol.each()]
         for field, named in (("models", self.models), ("distilled", self.distilled), ("baselines", self.baselines)):
             for i, name in enumerate(named):
                 if name in named[:i]:

@@ -8,24 +8,26 @@ from schemas.protocols.base import Need, ProtocolSpec
 
 _OF_CLASSES: frozenset[Need] = frozenset({"train labels", "test labels"})
 Share = Annotated[float, Field(gt=0, le=1)]
+_Counts = Annotated[list[PositiveInt], Field(min_length=1)]
+_Shares = Annotated[list[Share], Field(min_length=1)]
 
 
 class KNN(ProtocolSpec):
     """Weighted nearest-neighbour vote over the labelled train split, cosine on L2-normalised features."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1805.01978"
-    version, title, needs = "knn@1", "k-NN", _OF_CLASSES
+    version, title, needs, listed = "knn@1", "k-NN", _OF_CLASSES, "k"
     kind: Literal["knn"] = "knn"
-    k: PositiveInt = Field(20, description="neighbours that vote")
+    k: PositiveInt | _Counts = Field(20, description="neighbours that vote; of several numbers, such as [10, 20, 100, 200], each gives a row")
     temperature: PositiveFloat = Field(0.07, description="of the vote's weights exp(similarity / temperature)")
 
 
 class FewShot(ProtocolSpec):
     """Nearest neighbour among a few labelled images a class, averaged over random draws."""
 
-    version, title, needs = "few_shot@1", "few-shot", _OF_CLASSES
+    version, title, needs, listed = "few_shot@1", "few-shot", _OF_CLASSES, "shots"
     kind: Literal["few_shot"] = "few_shot"
-    shots: PositiveInt = Field(5, description="labelled images a class")
+    shots: PositiveInt | _Counts = Field(5, description="labelled images a class; of several numbers each gives a row")
     draws: Annotated[int, Field(ge=2)] = Field(20, description="random draws; their spread is reported")
 
 
@@ -42,9 +44,9 @@ class LowLabel(ProtocolSpec):
     """Logistic regression on a share of the labels, averaged over random draws of them."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2002.05709"
-    version, title, needs = "low_label@1", "low-label", _OF_CLASSES
+    version, title, needs, listed = "low_label@1", "low-label", _OF_CLASSES, "share"
     kind: Literal["low_label"] = "low_label"
-    share: Share = Field(0.1, description="of each class's labelled train images, at least one")
+    share: Share | _Shares = Field(0.1, description="of each class's labelled train images, at least one; of several, such as [0.01, 0.1], each gives a row")
     draws: Annotated[int, Field(ge=2)] = Field(5, description="random draws; their spread is reported")
     strengths: PositiveInt = Field(13, description="how many values of C between 1e-6 and 1e5 are tried")
 

@@ -55,7 +55,7 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
         subject = bench.subject(name, role)
         done += 1
         tracker.progress(done, steps, {})
-        if subject.is_model:
+        if subject.is_model and not subject.unfit:
             showcase.add(name, subject.features)
         for protocol, called in zip(stage.protocols, results.names(stage.protocols), strict=True):
             done += 1
@@ -90,13 +90,14 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
         "timed_on": timing.devices() if any(isinstance(p, Cost) for p in stage.protocols) else {},
         "budget": {name: budget(model) for name, model in models.items()},
         "preprocessing": {name: _preprocessing(model) for name, model in models.items()},
+        "notes": world.parts.notes(stage.dataset),
         "leaks": leaks.as_json(leaking),
         "label_leaks": labels,
     }
     folder = draft(job)
     (folder / "results.json").write_text(json.dumps(found, indent=1, sort_keys=True))
     np.savez_compressed(folder / ITEMS, **{f"{row.model}/{row.measure}": row.items for row in rows if row.items is not None})  # type: ignore[arg-type]  # its stub knows no mapping
-    for line in [*leaks.warnings(leaking), *leaks.label_warnings(stage.dataset, labels), *results.skips(skipped)]:
+    for line in [*world.parts.notes(stage.dataset), *leaks.warnings(leaking), *leaks.label_warnings(stage.dataset, labels), *results.skips(skipped)]:
         tracker.note(line)
     tracker.note("writing the report")
     from ssl_tasks.evaluate.report.page import write  # matplotlib takes a second: errors come before it

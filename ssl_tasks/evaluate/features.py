@@ -20,6 +20,11 @@ from schemas.errors import UserError
 from ssl_tasks.failures import versions
 
 Floats = NDArray[np.float32]
+NOT_FINITE = "cannot be judged: its features are not finite"
+_BLOCK = 8192
+"""Rows that are read at a time."""
+_SAME = 1e-6
+"""Share of the largest value below which differences are rounding: images of a batch are not computed in one order."""
 
 
 def digest(values: Sequence[str]) -> str:
@@ -62,6 +67,20 @@ def kept(cache: Path, identity: dict[str, Any], shape: tuple[int, int], make: Ca
     _prune(path, gigabytes)
     made: Floats = np.load(path, mmap_mode="r")
     return made
+
+
+def unfit(rows: Floats) -> str:
+    """Why features (N, D) say nothing of their images, in words that follow a model's name; empty where they do. Reads a block at a time."""
+    least = most = rows[:0].sum(0)
+    for start in range(0, len(rows), _BLOCK):
+        block = np.asarray(rows[start : start + _BLOCK])
+        if not np.isfinite(block).all():
+            return NOT_FINITE
+        low, high = block.min(0), block.max(0)
+        least, most = (np.minimum(least, low), np.maximum(most, high)) if start else (low, high)
+    if len(rows) > 1 and (most - least).max() <= _SAME * max(np.abs(least).max(), np.abs(most).max()):
+        return "cannot be judged: its features are the same for all images, the model has collapsed"
+    return ""
 
 
 def _prune(newest: Path, gigabytes: float) -> None:

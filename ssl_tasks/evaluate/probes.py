@@ -6,6 +6,7 @@ Shapes: N images, D dimensions, K classes of the data set.
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, assert_never
 
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from schemas.errors import UserError
-from ssl_tasks.evaluate.findings import Skipped
+from ssl_tasks.evaluate.findings import Number, Skipped
 from ssl_tasks.evaluate.held_out import split
 from ssl_tasks.evaluate.neighbours import Floats, Ints, neighbours
 from ssl_tasks.evaluate.split import UNKNOWN, own_numbers
@@ -64,7 +65,7 @@ def _fit(kind: Kind, subject: Subject) -> Probe:
     parts, world = subject.world.parts, subject.world
     match kind:
         case "linear":
-            return Linear(logistic(subject.features[parts.bank], parts.labels[parts.bank], STRENGTHS, world.seed), len(parts.classes))
+            return Logistic(logistic(subject.features[parts.bank], parts.labels[parts.bank], STRENGTHS, world.seed), len(parts.classes))
         case "knn":
             k = min(NEIGHBOURS, len(parts.bank))
             return Neighbours(subject.features[parts.bank], parts.labels[parts.bank], len(parts.classes), k, TEMPERATURE, world.device)
@@ -80,7 +81,7 @@ def _fit(kind: Kind, subject: Subject) -> Probe:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Logistic:
     """A fitted logistic regression."""
 
     model: Any
@@ -145,6 +146,14 @@ class Head:
         logits = [self.classifier.head(torch.from_numpy(block).to(self.device)).double().cpu() for block in blocks]
         found: NDArray[np.float64] = torch.cat(logits).softmax(1).numpy()
         return found
+
+
+def among_top(scores: Floats, labels: Ints, count: int = 5) -> Iterator[Number]:
+    """Top-5 accuracy of scores (N, K), where that says something: the data set has more classes. A class without any score is not named."""
+    if scores.shape[1] > count:
+        best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        found = ((best == labels[:, None]) & (np.take_along_axis(scores, best, 1) > 0)).any(1).astype(np.float64)
+        yield Number("top5", [float(found.mean())], len(found), found)
 
 
 def votes(similarities: Floats, labels: Ints, temperature: float, classes: int) -> Floats:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+import numpy as np
+
 from schemas.errors import UserError
 from schemas.protocols import ProtocolSpec, adaptation, classifiers, costs, dense, frozen, grouping, label_free, looks, robustness
 from ssl_tasks.evaluate.findings import Finding, Number, Plate, Skipped
@@ -95,8 +97,12 @@ def lacking(protocol: ProtocolSpec, parts: Split, dataset: str) -> str:
     """What a data set lacks for a protocol, and what to do; empty where it lacks nothing."""
     if "train labels" in protocol.needs and not len(parts.bank):
         return f"needs labels, and '{dataset}' has none; set `labels: true` on its source, or ask only for protocols without labels such as `rank`"
+    if "train labels" in protocol.needs and len(found := np.unique(parts.labels[parts.bank])) == 1:
+        return f"needs two classes or more, and all labelled train images of '{dataset}' are '{parts.classes[found[0]]}'; see what its curation kept"
     if "test labels" in protocol.needs and not (len(parts.queries) and (parts.labels[parts.queries] >= 0).all()):
         return f"needs labelled images in a test split, and '{dataset}' has none; set `splits: true` or `holdout` on its source, or ask only for `rank`"
+    if {"train labels", "test labels"} <= protocol.needs and len(parts.unseen) == len(parts.queries):
+        return f"needs classes that both splits have, and no test image of '{dataset}' is of a class of the train images; see how it was split"
     if "test images" in protocol.needs and not len(parts.queries):
         return f"needs a test split, and '{dataset}' has none; set `splits: true` or `holdout` on its source"
     return ""
@@ -109,6 +115,8 @@ def _unfit(protocol: ProtocolSpec, subject: Subject) -> str:
         return "is no network"
     if "vit" in protocol.needs and not subject.encoder.is_vit:
         return f"is no plain ViT ('{subject.config.name}'), which {protocol.kind} reads tokens of"
+    if "network" in protocol.needs and not isinstance(protocol, costs.Cost) and not subject.finite:
+        return subject.unfit
     return ""
 
 

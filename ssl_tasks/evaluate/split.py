@@ -47,6 +47,24 @@ class Split:
         """Whether both bank and queries have labels."""
         return bool(self.classes) and len(self.bank) > 0 and len(self.queries) > 0
 
+    @property
+    def unseen(self) -> Ints:
+        """Test images of a class that no labelled train image has: no probe can name it, so that they count as wrong."""
+        labels = self.labels[self.queries]
+        found: Ints = self.queries[(labels != UNKNOWN) & ~np.isin(labels, self.labels[self.bank])]
+        return found
+
+    def notes(self, dataset: str) -> list[str]:
+        """What a reader of the numbers must know of the split, a line each."""
+        if not self.labelled or not len(self.unseen):
+            return []
+        names = [self.classes[label] for label in np.unique(self.labels[self.unseen])]
+        told = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        return [
+            f"{len(self.unseen):,} of the {len(self.queries):,} test images of '{dataset}' are of classes without a labelled train image "
+            f"({told}): they count as wrong"
+        ]
+
 
 def split(manifest: pa.Table, seed: int = 0, val: bool = False) -> Split:
     """The parts of a manifest.

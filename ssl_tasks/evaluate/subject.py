@@ -100,7 +100,7 @@ class Subject:
     @property
     def dim(self) -> int:
         """Length of its feature vector."""
-        return int(self.features.shape[1])
+        return int(self.stored.shape[1])
 
     @property
     def bytes(self) -> int:
@@ -117,9 +117,30 @@ class Subject:
         """Every image of the table as it is stored for it, (N, C, S, S)."""
         return self.world.images(self.size if self.role == "pixels" else self.side, self.config.channels)
 
-    @cached_property
+    @property
     def features(self) -> NDArray[np.float32]:
-        """(N, D), of every row of the table, as they come out: not normalised. Read-only, and of a network memory-mapped."""
+        """(N, D), of every row of the table, as they come out: not normalised. Read-only, and of a network memory-mapped.
+
+        Raises:
+            Skipped: where they say nothing of the images, see `unfit`.
+        """
+        if self.unfit:
+            raise Skipped(self.unfit)
+        return self.stored
+
+    @cached_property
+    def unfit(self) -> str:
+        """Why nothing can be judged by its features, after its name; empty where it can."""
+        return features.unfit(self.stored)
+
+    @property
+    def finite(self) -> bool:
+        """Whether its features are numbers; else neither are those of its patches."""
+        return self.unfit != features.NOT_FINITE
+
+    @cached_property
+    def stored(self) -> NDArray[np.float32]:
+        """As `features`, whatever they are."""
         if self.role == "pixels" or self.artifact is None:
             return baselines.pixels(self.images)
         shape = (len(self.world.table), self.encoder.dim)
@@ -161,7 +182,7 @@ class Subject:
     def release(self) -> None:
         """Let go of everything large."""
         self.shared.clear()
-        for name in ("classifier", "encoder", "features"):
+        for name in ("classifier", "encoder", "stored"):
             self.__dict__.pop(name, None)
 
     @torch.inference_mode()
@@ -218,7 +239,7 @@ class Bench:
         if teacher not in self._said:
             model = self.models[teacher]
             asked = Subject(teacher, "teacher", model, model.encoder, self.world)
-            self._said[teacher] = asked.said if model.classes else None
+            self._said[teacher] = asked.said if model.classes and not asked.unfit else None
         return self._said[teacher]
 
 

@@ -13,6 +13,7 @@ from ssl_tasks.evaluate.subject import Subject
 
 def judge(protocol: FewShot, subject: Subject) -> Iterator[Number]:
     x, parts, world = subject.features, subject.world.parts, subject.world
+    assert isinstance(protocol.shots, int)
     each = few_shot(
         x[parts.bank], parts.labels[parts.bank], x[parts.queries], parts.labels[parts.queries], protocol.shots, protocol.draws, world.seed, world.device
     )

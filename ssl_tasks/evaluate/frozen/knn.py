@@ -1,6 +1,6 @@
 """Weighted nearest-neighbour vote: Wu, Xiong, Yu, Lin, 2018, https://arxiv.org/abs/1805.01978, section 3.4.
 
-Cosine on L2-normalised features; a neighbour weighs exp(similarity / temperature).
+Cosine on L2-normalised features; a neighbour weighs exp(similarity / temperature). Several numbers of neighbours share one search.
 """
 
 from collections.abc import Iterator
@@ -9,14 +9,20 @@ from schemas.errors import UserError
 from schemas.protocols.frozen import KNN
 from ssl_tasks.evaluate.findings import Number, right
 from ssl_tasks.evaluate.neighbours import Floats, Ints, neighbours
-from ssl_tasks.evaluate.probes import votes
+from ssl_tasks.evaluate.probes import among_top, votes
 from ssl_tasks.evaluate.subject import Subject
 
 
 def judge(protocol: KNN, subject: Subject) -> Iterator[Number]:
-    x, parts, world = subject.features, subject.world.parts, subject.world
-    found = knn(x[parts.bank], parts.labels[parts.bank], x[parts.queries], parts.labels[parts.queries], protocol.k, protocol.temperature, world.device)
+    parts, k = subject.world.parts, protocol.k
+    assert isinstance(k, int)
+    check(k, len(parts.bank))
+    similarities, nearest = searched(subject, k)
+    labels, wanted = parts.labels[parts.bank][nearest[:, :k]], parts.labels[parts.queries]
+    sums = votes(similarities[:, :k], labels, protocol.temperature, len(parts.classes))
+    found = right(sums.argmax(1), wanted)
     yield Number("accuracy", [float(found.mean())], len(found), found)
+    yield from among_top(sums, wanted)
 
 
 def meaning(protocol: KNN) -> str:
@@ -24,6 +30,18 @@ def meaning(protocol: KNN) -> str:
         f"Each test image takes the class that its {protocol.k} nearest train images vote for; a vote weighs "
         f"exp(cosine / {protocol.temperature:g}). Features are L2-normalised. Percent of test images that are right."
     )
+
+
+def searched(subject: Subject, k: int) -> tuple[Floats, Ints]:
+    """Similarities and bank rows of each query's neighbours, as many as any k-NN of the stage asks for, `k` or more; searched once a model."""
+    parts = subject.world.parts
+    asked = [p.k for p in subject.world.stage.protocols if isinstance(p, KNN) and isinstance(p.k, int) and p.k <= len(parts.bank)]
+    key = ("knn", max(k, *asked, 0))
+    if key not in subject.shared:
+        x = subject.features
+        subject.shared[key] = neighbours(x[parts.bank], x[parts.queries], key[1], subject.world.device)
+    found: tuple[Floats, Ints] = subject.shared[key]
+    return found
 
 
 def knn(bank: Floats, bank_labels: Ints, queries: Floats, query_labels: Ints, k: int, temperature: float, device: str = "cpu") -> Floats:
@@ -36,10 +54,15 @@ def knn(bank: Floats, bank_labels: Ints, queries: Floats, query_labels: Ints, k:
     Raises:
         UserError: if k is larger than the bank.
     """
-    if k > len(bank):
-        raise UserError(f"knn: k is {k}, but only {len(bank)} labelled train images are there; lower k")
+    check(k, len(bank))
     similarities, nearest = neighbours(bank, queries, k, device)
     return right(vote(similarities, bank_labels[nearest], temperature), query_labels)
+
+
+def check(k: int, bank: int) -> None:
+    """Raises UserError if there are fewer images than neighbours are asked for."""
+    if k > bank:
+        raise UserError(f"knn: k is {k}, but only {bank} labelled train images are there; lower k")
 
 
 def vote(similarities: Floats, labels: Ints, temperature: float) -> Ints:

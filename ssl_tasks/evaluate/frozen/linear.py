@@ -14,14 +14,17 @@ import numpy as np
 from schemas.protocols.frozen import Linear
 from ssl_tasks.evaluate.findings import Number, right
 from ssl_tasks.evaluate.neighbours import Floats, Ints
-from ssl_tasks.evaluate.probes import logistic
+from ssl_tasks.evaluate.probes import Logistic, among_top, logistic
 from ssl_tasks.evaluate.subject import Subject
 
 
 def judge(protocol: Linear, subject: Subject) -> Iterator[Number]:
     x, parts, world = subject.features, subject.world.parts, subject.world
-    found = linear(x[parts.bank], parts.labels[parts.bank], x[parts.queries], parts.labels[parts.queries], protocol.strengths, world.seed)
+    wanted = parts.labels[parts.queries]
+    fitted = Logistic(logistic(x[parts.bank], parts.labels[parts.bank], protocol.strengths, world.seed), len(parts.classes))
+    found = right(fitted.predict(x[parts.queries]), wanted)
     yield Number("accuracy", [float(found.mean())], len(found), found)
+    yield from among_top(fitted.scores(x[parts.queries]), wanted)
 
 
 def meaning(protocol: Linear) -> str:

@@ -61,7 +61,7 @@ def page(story: Story, images: Sequence[Image]) -> str:
         job=story.job,
         lead=words.lead(story.rows, story.students, story.titles),
         caveat=words.caveat(story.stage.seed, split["queries"], labelled, max([1, *(entry["seeds"] for entry in story.students)])),
-        leaking=[*leaks.warnings(story.leaks), *leaks.label_warnings(story.stage.dataset, story.results["label_leaks"])],
+        leaking=[*story.results["notes"], *leaks.warnings(story.leaks), *leaks.label_warnings(story.stage.dataset, story.results["label_leaks"])],
         remarks=leaks.remarks(story.leaks),
         cards=_cards(story) if labelled else [],
         facts=_facts(story),
