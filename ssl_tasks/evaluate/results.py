@@ -4,6 +4,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from schemas.artifacts import Artifact
 from schemas.protocols import ProtocolSpec
 from schemas.stages import Comparison, Evaluate
+from ssl_tasks.evaluate.intervals import Interval, over_images, over_items, over_seeds
 from ssl_tasks.evaluate.metrics import METRICS
 
 Role = Literal["teacher", "student", "alone", "pretrained", "pixels", "random"]
@@ -53,9 +55,30 @@ class Row:
         object.__setattr__(self, "value", statistics.fmean(self.values))
         object.__setattr__(self, "spread", statistics.stdev(self.values) if len(self.values) > 1 else None)
 
+    @cached_property
+    def interval(self) -> Interval | None:
+        """How sure the value is: over images where its items are known or it is a share of them, else over draws; None where neither tells."""
+        if self.items is not None and len(self.items):
+            return self._possible(over_items(self.items))
+        if METRICS[self.metric].share and len(self.values) == 1:
+            return over_images(self.value, self.n)
+        return self.over_draws
+
+    @property
+    def over_draws(self) -> Interval | None:
+        """The interval over draws, which says nothing of other images; None of one value."""
+        found = over_seeds(self.values, "draws")
+        return self._possible(found) if found else None
+
+    def _possible(self, found: Interval) -> Interval:
+        facts = METRICS[self.metric]
+        return Interval(max(found.low, facts.least), min(found.high, facts.most), found.over)
+
     def as_json(self) -> dict[str, Any]:
-        """The row as it stands in `results.json`."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "items"}
+        """The row as it stands in `results.json`: with `low`, `high` and `over` of its interval, and the ends of that over draws."""
+        stated = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "items"}
+        low, high, over = self.interval or (None, None, None)
+        return stated | {"low": low, "high": high, "over": over, "over_draws": list(self.over_draws[:2]) if self.over_draws else None}
 
 
 def roles(stage: Evaluate, artifacts: Mapping[str, Artifact]) -> dict[str, Role]:
