@@ -1,10 +1,11 @@
 """Protocols that need no labels: what the geometry of the features alone tells."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from schemas.protocols.base import Need, ProtocolSpec
+from schemas.spec import Unfit
 
 _NETWORK: frozenset[Need] = frozenset({"network"})
 
@@ -25,8 +26,14 @@ class AlphaReQ(ProtocolSpec):
     version, title = "alpha_req@1", "alpha-ReQ"
     kind: Literal["alpha_req"] = "alpha_req"
     samples: PositiveInt = Field(25_600, description="features looked at, of the train split")
-    first: PositiveInt = Field(11, description="eigenvalues from this one on are fitted")
-    last: PositiveInt = Field(50, description="to this one, or the last that is above rounding")
+    first: PositiveInt = Field(4, description="eigenvalues from this one on are fitted, of which the largest is 1")
+    last: PositiveInt = Field(100, description="to this one, or the last that is above rounding")
+
+    @model_validator(mode="after")
+    def _three_or_more(self) -> Self:
+        if self.last < self.first + 2:
+            raise Unfit(f"first {self.first} to last {self.last} are fewer than three eigenvalues, too few for a slope: raise last", "last", "first")
+        return self
 
 
 class LiDAR(ProtocolSpec):
@@ -46,7 +53,7 @@ class AlignmentUniformity(ProtocolSpec):
     paper: ClassVar[str] = "https://arxiv.org/abs/2005.10242"
     version, title, needs = "alignment_uniformity@1", "geometry", _NETWORK
     kind: Literal["alignment_uniformity"] = "alignment_uniformity"
-    samples: PositiveInt = Field(2_048, description="images looked at, of the train split")
+    samples: Annotated[int, Field(ge=2)] = Field(2_048, description="images looked at, of the train split")
 
 
 class Rotation(ProtocolSpec):
@@ -56,7 +63,9 @@ class Rotation(ProtocolSpec):
     version, title = "rotation@1", "rotation"
     needs = _NETWORK | {"test images"}
     kind: Literal["rotation"] = "rotation"
-    samples: PositiveInt = Field(2_000, description="train images, each in four rotations")
+    samples: PositiveInt = Field(
+        2_000, description="train images that the head is fitted to and test images that it is judged on, at most; each in four rotations"
+    )
 
 
 class Spectrum(ProtocolSpec):
@@ -66,3 +75,6 @@ class Spectrum(ProtocolSpec):
     version, title = "spectrum@1", "spectrum"
     kind: Literal["spectrum"] = "spectrum"
     samples: PositiveInt = Field(25_600, description="features looked at, of the train split")
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-5, description="of the largest singular value that one must exceed to count as a dimension; the paper shows the spectrum and names none"
+    )
