@@ -29,6 +29,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "knn": {"k": 5},
     "few_shot": {"shots": 1, "draws": 3},
     "linear": {"strengths": 3},
+    "detection": {"annotations": "drawn", "steps": 2, "batch_size": 2, "width": 8},
+    "propagation": {"annotations": "drawn"},
+    "correspondence": {"annotations": "drawn"},
+    "lidar": {"views": 3},
+    "corruptions": {"severities": [1, 5], "samples": 8},
+    "shift": {"dataset": "other"},
+    "out_of_distribution": {"dataset": "other", "k": 3},
 }
 """Of each protocol settings under which it takes a second, where its own take longer or some must be given."""
 
