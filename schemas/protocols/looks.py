@@ -33,6 +33,7 @@ class Gallery(ProtocolSpec):
     """Test images and their nearest train images."""
 
     version, title = "gallery@1", "gallery"
+    needs: ClassVar[frozenset[Need]] = frozenset({"test images"})
     kind: Literal["gallery"] = "gallery"
     queries: PositiveInt = Field(8, description="test images: half of them drawn at random, half those with the most neighbours of another class")
 

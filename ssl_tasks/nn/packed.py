@@ -99,6 +99,19 @@ def run_block(block: Any, x: Tensor, parts: list[Part]) -> Tensor:
     return _residual(x, parts, block.drop_path2, mlp)
 
 
+def last_attention(backbone: Any, sequence: Sequence) -> Tensor:
+    """How much each token of a crop reads from each other in the last block, (B, H, L, L): rows sum to one."""
+    block = backbone.blocks[-1]
+    x = block.norm1(_as_timm_has_it(backbone.blocks[:-1], sequence, checkpointing=False))
+    q, k, _ = (t.view(len(x), x.shape[1], *t.shape[1:]).transpose(1, 2) for t in _projected(block.attn, x.flatten(0, 1)))
+    q, k = block.attn.q_norm(q), block.attn.k_norm(k)
+    if sequence.ropes:
+        q, k = (_turned(block.attn, t, sequence.ropes[-1]) for t in (q, k))
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    weights: Tensor = (q @ k.mT * block.attn.head_dim**-0.5).float().softmax(dim=-1)
+    return weights
+
+
 def _scaled(block: Any, number: int, x: Tensor) -> Tensor:
     """LayerScale, which the two families keep in different places."""
     if isinstance(block, Block):

@@ -1,6 +1,6 @@
 """Figures made of images: what a model finds alike, and what curation found double."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from ssl_tasks.report.theme import Theme
 
 Picture = NDArray[np.uint8]
 """One image, (3, S, S)."""
+PICTURE = 96
+"""Encoder size, in pixels, as for which pictures are stored: larger ones are not told apart in a grid."""
 
 _HEAD = 0.24
 """Height of the line of text above the pictures, in inches."""
@@ -21,6 +23,8 @@ _GAP = 1.42
 """Where the neighbours begin, in cells."""
 _PAIR, _PAIRS = 2.4, 4
 """Width of a pair in cells; pairs a row."""
+_LABEL, _BETWEEN, _LARGEST = 1.0, 0.15, 0.95
+"""Width of a row's label in inches; gap between pairs, in cells; side of the largest cell in inches."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,51 @@ def pairs(couples: Sequence[tuple[Picture, Picture]], theme: Theme) -> Figure:
     return figure
 
 
-def _sheet(height: float) -> tuple[Figure, Axes]:
-    """A figure whose only axes count in inches from the lower left."""
-    figure = Figure(figsize=(WIDTH, height + _HEAD))
+def grid(rows: Sequence[Sequence[Picture | None]], heads: Mapping[int, str], theme: Theme, labels: Sequence[str] = (), pairs: bool = False) -> Figure:
+    """Pictures in rows.
+
+    Args:
+        heads: of some columns, above them.
+        labels: of each row, left of it.
+        pairs: whether each second picture belongs to the one before it, so that a gap follows.
+    """
+    columns = max(len(row) for row in rows)
+    before = _LABEL if labels else 0.0
+    gaps = _BETWEEN * ((columns - 1) // 2) if pairs else 0.0
+    cell = min((WIDTH - before) / (columns + gaps), _LARGEST)
+    figure, axes = _sheet(cell * len(rows), bool(heads))
+
+    def left(column: int) -> float:
+        return before + cell * (column + (_BETWEEN * (column // 2) if pairs else 0.0))
+
+    for number, row in enumerate(rows):
+        y = cell * (len(rows) - 1 - number)
+        for column, picture in enumerate(row):
+            if picture is not None:
+                _show(axes, picture, left(column), y, cell, theme.line, 0.8)
+        if labels:
+            axes.text(0.05, y + cell / 2, labels[number], fontsize=8, color=theme.ink, va="center")
+    for column, text in heads.items():
+        _head(axes, left(column) + 0.05 * cell, text, theme.muted)
+    return figure
+
+
+def coloured(values: NDArray[np.floating]) -> Picture:
+    """A map (H, W) of values in [0, 1] as a picture, dark to bright."""
+    import matplotlib
+
+    painted: Picture = (matplotlib.colormaps["magma"](values)[..., :3] * 255).round().astype(np.uint8).transpose(2, 0, 1)
+    return painted
+
+
+def _sheet(height: float, headed: bool = True) -> tuple[Figure, Axes]:
+    """A figure whose only axes count in inches from the lower left, with room for a line of text at its top."""
+    top = height + _HEAD * headed
+    figure = Figure(figsize=(WIDTH, top))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_autoscale_on(False)
-    axes.set(xlim=(0, WIDTH), ylim=(0, height + _HEAD))
+    axes.set(xlim=(0, WIDTH), ylim=(0, top))
     return figure, axes
 
 
@@ -84,7 +126,7 @@ def _show(axes: Axes, picture: Picture, x: float, y: float, cell: float, frame: 
     """A picture with a frame in the cell whose lower left is (x, y)."""
     side, margin = 0.9 * cell, 0.05 * cell
     extent = (x + margin, x + margin + side, y + margin, y + margin + side)
-    axes.imshow(picture.transpose(1, 2, 0), interpolation="nearest", extent=extent, aspect="auto")
+    axes.imshow(picture.transpose(1, 2, 0), interpolation="antialiased", extent=extent, aspect="auto")
     axes.add_patch(Rectangle((extent[0], extent[2]), side, side, fill=False, edgecolor=frame, linewidth=width))
 
 

@@ -4,16 +4,17 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from schemas.errors import UserError
+from schemas.protocols import ProtocolSpec
+from schemas.protocols.looks import EmbeddingMap, Gallery
 from ssl_tasks.data import manifest
 from ssl_tasks.data.store import side_for, squares
 from ssl_tasks.evaluate import lineage
 from ssl_tasks.evaluate.findings import Plate
 from ssl_tasks.evaluate.intervals import over_images, over_seeds
-from ssl_tasks.evaluate.report import figures, pictures, showcase
+from ssl_tasks.evaluate.report import figures, neighbourhoods, pictures, plane, showcase
 from ssl_tasks.evaluate.report.pareto import Point, pareto
 from ssl_tasks.evaluate.report.showcase import Showcase
 from ssl_tasks.evaluate.report.story import Story
@@ -22,8 +23,6 @@ from ssl_tasks.evaluate.students import costs, group
 
 MAPS = 4
 """Models in the map of the embeddings."""
-PICTURE = 96
-"""Encoder size, in pixels, as for which pictures are stored: larger ones are not told apart in a grid."""
 
 
 def plates(story: Story, show: Showcase) -> Iterator[Plate]:
@@ -63,7 +62,7 @@ def _pareto(story: Story) -> Iterator[Plate]:
         f"Percent of test images that are right ({story.titles[of]}) against what a model takes. The line is the front: "
         "no model here reaches more for as little. What lies off it is pale; a vertical line is the 95% interval. Hollow: trained alone."
     )
-    yield Plate("pareto", "results", "What it reaches for what it takes", caption, lambda theme: pareto(points, story.titles[of], styles, theme))
+    yield Plate("pareto", "costs", "What it reaches for what it takes", caption, lambda theme: pareto(points, story.titles[of], styles, theme))
 
 
 def _points(story: Story, of: str) -> list[Point]:
@@ -99,37 +98,33 @@ def _curves(story: Story) -> Iterator[Plate]:
             "Monitors look at a fixed sample of train images, so their k-NN is not the table's."
         )
         styles = {story.short[name]: story.styles[name] for name in story.models}
-        yield Plate("curves", "results", "Training", caption, lambda theme: figures.curves(ordered, styles, theme))
+        yield Plate("curves", "health", "Training", caption, lambda theme: figures.curves(ordered, styles, theme))
 
 
 def _map(story: Story, show: Showcase) -> Iterator[Plate]:
+    if _asked(story, EmbeddingMap):
+        return
     order = {"teacher": 0, "student": 1, "pretrained": 2, "alone": 3}
     one_a_student = {group(name): name for name in list(story.models)[::-1]}
     chosen = sorted((name for name in story.models if name in one_a_student.values()), key=lambda name: order.get(story.roles[name], 4))[:MAPS]
-    maps = {story.short[name]: show.places(name) for name in chosen}
-    labels = show.parts.labels[show.sample]
-    what = "test" if len(show.parts.queries) else "train"
-    colour = "coloured by class, which t-SNE was not told" if show.parts.classes else "without labels to colour them by"
-    caption = f"t-SNE of the features of {len(show.sample):,} {what} images, {colour}. Distances between groups mean nothing."
-    yield Plate("map", "looks", "Map of the embeddings", caption, lambda theme: figures.embedding_map(maps, labels, show.parts.classes, theme))
+    maps = {story.short[name]: plane.places(show.mapped[name], show.seed) for name in chosen if name in show.mapped}
+    if not maps:
+        return
+    labels, classes = show.parts.labels[show.sample], show.parts.classes
+    caption = plane.caption(show.parts, len(show.sample), "tsne")
+    yield Plate("map", "looks", "Map of the embeddings", caption, lambda theme: figures.embedding_map(maps, labels, classes, theme))
 
 
 def _grid(story: Story, show: Showcase) -> Iterator[Plate]:
     by_role = {role: name for name, role in reversed(story.roles.items()) if name in show.nearest}
     chosen = next((by_role[role] for role in ("student", "teacher", "pretrained", "alone") if role in by_role), None)
-    if chosen is None:
-        return
-    queries = show.queries(chosen)
-    rows = np.concatenate([show.parts.queries[queries][:, None], show.nearest[chosen][queries]], axis=1)
-    shown = _pictures(show.parts.table, rows.ravel().tolist(), story.job.workspace)
-    marks = show.right(chosen)[queries].tolist() if show.parts.labelled else [None] * len(queries)
-    width = rows.shape[1]
-    hoods = [pictures.Neighbourhood(shown[i * width], shown[i * width + 1 : (i + 1) * width], mark) for i, mark in enumerate(marks)]
-    caption = f"Test images and their nearest train images by {chosen} (cosine)."
-    if show.parts.labelled:
-        half = len(queries) - showcase.QUERIES // 2
-        caption += f" The first {half} are drawn at random, the others have the most neighbours of another class (crossed, red)."
-    yield Plate("neighbours", "looks", "Nearest neighbours", caption, lambda theme: pictures.neighbour_grid(hoods, theme))
+    if chosen is not None and not _asked(story, Gallery):
+        yield neighbourhoods.plate("neighbours", "Nearest neighbours", chosen, show.nearest[chosen], show.parts, story.job.workspace, show.seed)
+
+
+def _asked(story: Story, kind: type[ProtocolSpec]) -> bool:
+    """Whether a protocol draws for every model what a report draws for some."""
+    return any(isinstance(protocol, kind) for protocol in story.stage.protocols)
 
 
 def _curation(story: Story) -> Iterator[Plate]:
@@ -160,4 +155,4 @@ def _curation(story: Story) -> Iterator[Plate]:
 
 def _pictures(table: pa.Table, rows: list[int], workspace: Path) -> list[pictures.Picture]:
     listed = table.take(rows)
-    return list(squares(listed, workspace, side_for(listed, PICTURE), 3))
+    return list(squares(listed, workspace, side_for(listed, pictures.PICTURE), 3))

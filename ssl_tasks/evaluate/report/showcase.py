@@ -5,16 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from schemas.artifacts import Artifact
 from schemas.errors import UserError
 from ssl_tasks.data.manifest import column
-from ssl_tasks.evaluate.neighbours import Floats, Ints, neighbours
+from ssl_tasks.evaluate.neighbours import Floats, Ints
+from ssl_tasks.evaluate.report import neighbourhoods, plane
 from ssl_tasks.evaluate.split import BANK, Split
-
-MAPPED, SHOWN, QUERIES = 400, 8, 8
-"""Images in a map, neighbours of a query, queries in a grid."""
 
 
 class Showcase:
@@ -28,9 +25,7 @@ class Showcase:
 
     def __init__(self, parts: Split, seed: int) -> None:
         self.parts, self.seed = parts, seed
-        pool = parts.queries if len(parts.queries) else parts.train
-        self.sample = np.sort(np.random.default_rng(seed).permutation(pool)[:MAPPED])
-        self.train = parts.bank if parts.labelled else parts.train
+        self.sample = plane.sample(parts, seed)
         self.mapped: dict[str, Floats] = {}
         self.nearest: dict[str, Ints] = {}
 
@@ -38,34 +33,7 @@ class Showcase:
         """Keep what is needed of one model's features of every row of the table."""
         self.mapped[name] = features[self.sample]
         if len(self.parts.queries):
-            found = neighbours(features[self.train], features[self.parts.queries], min(SHOWN, len(self.train)))[1]
-            self.nearest[name] = self.train[found]
-
-    def places(self, name: str) -> NDArray[np.floating]:
-        """The sample in the plane, (N, 2): t-SNE of L2-normalised features, https://jmlr.org/papers/v9/vandermaaten08a.html; seeded."""
-        features = self.mapped[name]
-        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-        if len(unit) < 10:
-            return np.pad(unit, ((0, 0), (0, 2)))[:, :2]
-        from sklearn.manifold import TSNE
-
-        perplexity = min(30.0, (len(unit) - 1) / 3)
-        return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=self.seed, max_iter=500).fit_transform(unit))
-
-    def queries(self, name: str) -> Ints:
-        """Positions among the queries to show: half of them drawn at random, half those with the most neighbours of another class."""
-        total = len(self.parts.queries)
-        drawn = np.random.default_rng(self.seed).permutation(total)
-        if not self.parts.labelled:
-            return drawn[:QUERIES]
-        wrong = (~self.right(name)).sum(1)
-        hardest = np.argsort(-wrong, kind="stable")[: QUERIES // 2]
-        return np.concatenate([drawn[~np.isin(drawn, hardest)][: QUERIES - len(hardest)], hardest])
-
-    def right(self, name: str) -> NDArray[np.bool_]:
-        """Whether each query's neighbours are of its class, (Q, 8)."""
-        labels = self.parts.labels
-        return np.asarray(labels[self.nearest[name]] == labels[self.parts.queries][:, None])
+            self.nearest[name] = neighbourhoods.nearest(features, self.parts)
 
 
 def duplicates(table: pa.Table, most: int = 8) -> list[tuple[int, int]]:
