@@ -21,6 +21,7 @@ from schemas.starts import CheckpointRef, DatasetRef, InitFrom, Name
 from schemas.students import ALONE, Baseline, Student, TeacherCache
 from schemas.training import FITTING, Train
 from schemas.views import Views
+from schemas.watching import Watch
 
 Seed = Annotated[NonNegativeInt, Field(description="of everything random in the stage; the pipeline's where not given")]
 
@@ -81,6 +82,7 @@ class Pretrain(StageBase):
         None, description="a pretrain stage with keep_training_state that this one goes on from: method, teacher and optimizer as they were, schedules anew"
     )
     keep_training_state: bool = Field(False, description="whether the artifact also holds what a stage that `continues` this one needs; several times its size")
+    watch: Watch | None = Field(None, description="judge the encoder while it trains, beside the training, of which it changes nothing")
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -266,8 +268,11 @@ def student_files(stage: Distill) -> dict[str, str]:
 def for_output(stage: StageBase, output: str) -> StageBase:
     """The stage as far as it concerns one of its outputs.
 
-    Of a distillation only that output's student, with those that it learns from while they train, and a baseline only where it is one.
+    Of a distillation only that output's student, with those that it learns from while they train, and a baseline only where it is one. Of a
+    pretraining all but how it is watched.
     """
+    if isinstance(stage, Pretrain):
+        return stage.model_copy(update={"watch": None})
     if not isinstance(stage, Distill):
         return stage
     name = output if output in stage.students else output.removesuffix(ALONE)
@@ -279,9 +284,9 @@ def for_output(stage: StageBase, output: str) -> StageBase:
 def output_config(stage: StageBase, output: str) -> dict[str, Any]:
     """What of a stage's config concerns one of its outputs.
 
-    Never its resources, nor how its training is made to fit into memory or is shared out: one that ran out of it goes on under other settings.
+    Never its resources, how it is watched, nor how its training is fitted into memory or shared out: one that ran out of it goes on under other settings.
     """
-    stated = for_output(stage, output).model_dump(mode="json", exclude={"resources": True, "train": FITTING})
+    stated = for_output(stage, output).model_dump(mode="json", exclude={"resources": True, "train": FITTING, "watch": True})
     if isinstance(stage, Distill):
         for name in ("method", "train", "teacher_cache", "spread"):  # of each student, by now
             del stated[name]

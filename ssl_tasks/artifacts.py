@@ -8,7 +8,8 @@ from typing import Any
 
 from schemas.artifacts import MANIFEST, Artifact, Dataset, read, sha256
 from schemas.job import Job
-from schemas.stages import output_config
+from schemas.references import references
+from schemas.stages import for_output, output_config
 
 
 def draft(job: Job, output: str = "") -> Path:
@@ -34,17 +35,18 @@ def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
         pydantic.ValidationError: if `fields` are not those of the artifact's type.
     """
     payload = sorted(p for p in folder.rglob("*") if p.is_file())
+    taken = {reference.text: job.inputs[reference.text] for reference in references(for_output(job.stage, output))}
     stated = {
         "type": job.stage.makes,
         "key": job.outputs[output],
         "stage": f"{job.name}.{output}" if output else job.name,
         "kind": job.stage.kind,
         "config": output_config(job.stage, output),
-        "parents": job.inputs,
+        "parents": taken,
         "files": {p.relative_to(folder).as_posix(): sha256(p) for p in payload},
         "sizes": {p.relative_to(folder).as_posix(): p.stat().st_size for p in payload},
         "data_version": job.data_version,
-        "manifests": {text: found.manifest for text, key in job.inputs.items() if isinstance(found := _made(job, key), Dataset)},
+        "manifests": {text: found.manifest for text, key in taken.items() if isinstance(found := _made(job, key), Dataset)},
         "weights": job.weights(output),
         "environment": job.environment,
         **fields,

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from schemas.artifacts import MANIFEST, Checkpoint, read, sha256
 from schemas.errors import UserError
+from ssl_tasks import distributed
 from ssl_tasks.data.images import Unreadable, open_image
 from ssl_tasks.nn.classifier import Classifier, classifier_head
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import prepared
+from ssl_tasks.sharding import gathered
 
 WEIGHTS, TRAINING = "model.safetensors", "training.pt"
 NECK, HEAD = "sslflow_neck.", "sslflow_head."
@@ -33,8 +35,13 @@ class Unwritable(UserError):
 
 
 def save_encoder(folder: Path, encoder: TimmEncoder, head: nn.Module | None = None) -> None:
-    """Write the weights of an encoder's backbone, of its neck and of a classifier's head into an artifact's payload folder, as `model.safetensors`."""
-    state = encoder.backbone.state_dict() | _named(NECK, encoder.neck) | (_named(HEAD, head) if head else {})
+    """Write the weights of an encoder's backbone, of its neck and of a classifier's head into an artifact's payload folder, as `model.safetensors`.
+
+    Only the main rank writes, but all ranks that hold parts of them must ask.
+    """
+    state = gathered(encoder.backbone.state_dict() | _named(NECK, encoder.neck) | (_named(HEAD, head) if head else {}))
+    if not distributed.is_main():
+        return
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     try:
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})

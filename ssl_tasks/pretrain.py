@@ -1,6 +1,7 @@
 """Pretrain: one encoder trained by one method on the kept train images of a Dataset."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 
@@ -16,6 +17,7 @@ from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.stage import Training, checkpoint, start_from
 from ssl_tasks.tracking import Tracker
 from ssl_tasks.train import fit
+from ssl_tasks.watching import Watching
 
 
 def pretrain(job: Job, tracker: Tracker, watch: Callable[[Learner], None] | None = None) -> dict[str, Artifact]:
@@ -37,15 +39,20 @@ def pretrain(job: Job, tracker: Tracker, watch: Callable[[Learner], None] | None
     method = methods.build(stage.method, encoder)
     training = Training(job, stage, stage.encoder, {"parameters": parameters(encoder)}, tracker)
 
+    watching = Watching(job, training.look, tracker) if stage.watch and not watch else None
+
     def begin(learner: Learner) -> None:
         if stage.continues:
             kept = load_training_state(checkpoint(job, stage.continues))
             tracker.note(hand_over(kept, learner, stage.continues))
         if watch:
             watch(learner)
+        if watching:
+            watching.begin(learner)
 
-    with training.failures_kept():
-        learner = fit(method, training.images, stage.train, begin=begin, **training.fitting(tracker))
-    sealed = training.seal(learner, stage.method.exports)
+    with training.failures_kept(), watching or nullcontext():
+        fitting = {**training.fitting(tracker), "look": watching or training.look}
+        learner = fit(method, training.images, stage.train, begin=begin, **fitting)
+    sealed = training.seal(learner, stage.method.exports, watched=watching.found if watching else ())
     distributed.stop()
     return sealed

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.tracking import Tracker
 from ssl_tasks.weights import State, initialise, read_weights
 
-CURVE = "metrics.jsonl"
+CURVE, WATCHED = "metrics.jsonl", "watch.jsonl"
 
 
 class Training:
@@ -108,13 +109,16 @@ class Training:
                 failures.keep(folder, self.job, self.stage.seed, error, self.images[rows], ranks, self.device)
             raise UserError(f"{error}; see where it begins: sslflow replay {shlex.quote(str(folder))}") from error
 
-    def seal(self, learner: Learner, exported: str, classes: Sequence[str] = (), hidden: int | None = None) -> dict[str, Artifact]:
+    def seal(
+        self, learner: Learner, exported: str, classes: Sequence[str] = (), hidden: int | None = None, watched: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Artifact]:
         """The Checkpoint of a learner, by the name of its output; empty on ranks that are not the main one.
 
         Args:
             exported: which part of the method the weights are.
             classes: of the method's classifier, where it trains one.
             hidden: width of its hidden layer.
+            watched: what was found beside the training; see `watching.py`.
         """
         if not distributed.is_main():
             return {}
@@ -125,7 +129,10 @@ class Training:
         save_encoder(folder, encoder, head)
         if isinstance(self.stage, Pretrain) and self.stage.keep_training_state:
             save_training_state(folder, training_state(learner))
-        (folder / CURVE).write_text("".join(json.dumps(point) + "\n" for point in learner.curve))
+        points = [{"step": found["step"], f"watch/{found['measure']}": found["value"]} for found in watched]
+        _write_lines(folder / CURVE, [*learner.curve, *points])
+        if watched:
+            _write_lines(folder / WATCHED, watched)
         mean, std = MEAN_STD[encoder.config.channels]
         batch_size = min(self.stage.train.batch_size, len(self.images))
         part = exported + " with neck" * bool(encoder.config.neck) + " with classifier" * (head is not None)
@@ -133,6 +140,10 @@ class Training:
         fields |= {"classes": list(classes), "hidden": hidden} if head is not None else {}
         metrics = {**learner.summary(batch_size), "parameters": parameters(encoder)}
         return {learner.name: artifacts.seal(self.job, folder, learner.name, **fields, metrics=metrics)}
+
+
+def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def checkpoint(job: Job, reference: str) -> Checkpoint:
