@@ -12,7 +12,9 @@ from schemas.baselines import NAME_IT, by_labels, by_pretraining
 from schemas.distillers import DINOv2Students
 from schemas.encoders import Encoder
 from schemas.errors import did_you_mean
+from schemas.expectations import strangers
 from schemas.methods import PROTOTYPES
+from schemas.naming import names
 from schemas.spec import Spec, Unfit
 from schemas.stages import KINDS, Distill, Evaluate, Finetune, Pretrain, StageBase, Whiten
 
@@ -130,6 +132,8 @@ def _unjudged(stage: Evaluate, stages: Mapping[str, StageBase]) -> Iterator[tupl
         for reference in references(comparison, ("compare", i)):
             if reference.text not in stage.models:
                 yield reference.loc, f"'{reference.text}' is not among the models of the stage"
+    if not stage.distilled:  # else they are not known, for a reason that is told above
+        yield from ((("expect",), line) for line in strangers(stage.expect, names(stage.protocols), stage.models))
 
 
 def encoder_of(checkpoint: str, stages: Mapping[str, StageBase]) -> Encoder | None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from schemas import fitness
 from schemas.artifacts import ArtifactType, Takes
@@ -10,34 +10,23 @@ from schemas.curation import Step
 from schemas.distillers import Distillers
 from schemas.embeddings import File
 from schemas.encoders import Encoder
+from schemas.evaluation import Comparison, Evaluate
 from schemas.exports import Format, Registered
 from schemas.finetuning import Full, Strategy
 from schemas.methods import DINOv3, Method
-from schemas.protocols import Protocol
-from schemas.resources import Resources
 from schemas.sources import Source
-from schemas.spec import Kinded, Spec, Unfit
+from schemas.spec import Kinded, Unfit
+from schemas.stage import Seed, StageBase
 from schemas.starts import CheckpointRef, DatasetRef, InitFrom, Name
 from schemas.students import ALONE, Baseline, Student, TeacherCache
 from schemas.training import FITTING, Train
 from schemas.views import Views
 from schemas.watching import Watch
 
-Seed = Annotated[NonNegativeInt, Field(description="of everything random in the stage; the pipeline's where not given")]
-
-
-class StageBase(Spec):
-    """What every stage may say besides its own."""
-
-    makes: ClassVar[ArtifactType]
-    contract: ClassVar[int] = 1
-    """Version of the code behind the stage: raised when the same config would make another artifact."""
-    resources: Resources = Field(Resources(), description="where it runs, how long it may take, how often it is tried again")
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of what the stage makes; one unnamed output for most."""
-        return ("",)
+__all__ = [
+    "KINDS", "Comparison", "Curate", "Distill", "Evaluate", "Export", "Finetune", "Ingest", "Pretrain", "Seed", "Stage", "StageBase", "Whiten",
+    "embedding_files", "for_output", "output_config", "student_files",
+]  # fmt: skip
 
 
 class Ingest(StageBase):
@@ -201,42 +190,6 @@ class Whiten(StageBase):
     epsilon: Annotated[float, Field(gt=0, lt=1)] = Field(1e-5, description="share of the largest variance that smaller ones are raised to")
     sample: PositiveInt = Field(100_000, description="images that it is fitted to at most, drawn at random")
     seed: Seed = 0
-
-
-class Comparison(Spec):
-    """A distilled student beside its teacher, beside the same network trained alone, or beside both."""
-
-    student: CheckpointRef
-    teacher: CheckpointRef | None = Field(None, description="what it learned from; where not given there is no difference to it")
-    alone: CheckpointRef | None = Field(None, description="the same network without the teacher; where not given there is no difference to it")
-
-
-class Evaluate(StageBase):
-    """Judge frozen features and classifiers by protocols and write one HTML report, with what each distilled student is worth."""
-
-    makes: ClassVar[ArtifactType] = "Report"
-    contract = 3
-    kind: Literal["evaluate"] = "evaluate"
-    dataset: DatasetRef
-    models: list[CheckpointRef] = Field([], description="the encoders and classifiers that are judged")
-    distilled: list[Annotated[str, Takes("Checkpoint")]] = Field(
-        [], description="distill stages, or students of them: each is judged beside its teacher and its baseline, as if `models` and `compare` said so"
-    )
-    protocols: Annotated[list[Protocol], Field(min_length=1, description="how they are judged")]
-    baselines: list[Literal["pixels", "random"]] = Field(["pixels", "random"], description="raw pixels; each encoder at random initialisation")
-    compare: list[Comparison] = Field([], description="which rows the two deltas of a distilled student are taken from")
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _none_twice(self) -> Self:
-        if not self.models and not self.distilled:
-            raise Unfit("names no model: list encoders in `models`, or distill stages in `distilled`", "models", "distilled")
-        self.protocols[:] = [each for protocol in self.protocols for each in protocol.each()]
-        for field, named in (("models", self.models), ("distilled", self.distilled), ("baselines", self.baselines)):
-            for i, name in enumerate(named):
-                if name in named[:i]:
-                    raise Unfit(f"'{name}' stands twice", f"{field}.{i}")
-        return self
 
 
 class Export(StageBase):

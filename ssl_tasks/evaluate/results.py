@@ -1,6 +1,5 @@
 """Rows and deltas: every number of an evaluation with what it takes to read it. Plain data, no models."""
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -11,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.artifacts import Artifact
-from schemas.protocols import ProtocolSpec
+from schemas.naming import names
 from schemas.stages import Comparison, Evaluate
 from ssl_tasks.evaluate.intervals import Interval, over_images, over_items, over_seeds
 from ssl_tasks.evaluate.metrics import METRICS
+
+__all__ = ["Role", "Row", "deltas", "flat", "names", "roles", "skips", "teachers"]
 
 Role = Literal["teacher", "student", "alone", "pretrained", "pixels", "random"]
 
@@ -118,25 +119,6 @@ def teachers(stage: Evaluate, artifacts: Mapping[str, Artifact]) -> dict[str, st
 
 def _is_taught(artifact: Artifact) -> bool:
     return artifact.kind == "distill" and artifact.config["teacher"] is not None
-
-
-def names(protocols: Sequence[ProtocolSpec]) -> list[str]:
-    """A name for each protocol: its kind, and where a kind comes twice also the fields in which they differ, `knn_k5`."""
-
-    def name(protocol: ProtocolSpec) -> str:
-        twins = [p.model_dump(mode="json") for p in protocols if p.kind == protocol.kind]
-        own = protocol.model_dump(mode="json")
-        return "_".join([protocol.kind, *(f"{f}{_told(own[f])}" for f in own if f != "kind" and any(t[f] != own[f] for t in twins))])
-
-    return [name(p) for p in protocols]
-
-
-def _told(value: Any) -> str:
-    """A setting as a part of a name: `5`, `0.07`, `mask-folder`."""
-    if isinstance(value, Mapping):
-        value = value.get("kind", "")
-    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")
 
 
 def deltas(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:

@@ -1,11 +1,10 @@
 """What each student is worth: beside its teacher, the same network trained alone, and the same network untrained. Plain data, no models."""
 
-import re
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from schemas.references import split
+from schemas.naming import group
 from schemas.stages import Comparison
 from ssl_tasks.evaluate.intervals import Interval, of_difference, over_images, over_seeds
 from ssl_tasks.evaluate.metrics import METRICS
@@ -15,19 +14,6 @@ PARTS = ("teacher", "distilled", "student_alone", "random_init")
 DELTAS = {"distilled_minus_alone": "student_alone", "distilled_minus_teacher": "teacher"}
 
 Found = Mapping[tuple[str, str], Row]
-
-
-def group(name: str) -> str:
-    """What a model is called whatever its seed: `students[epochs=5,seed=0].small` is of `students[epochs=5].small`.
-
-    Other values of a matrix stay: they are other students, not the same once more.
-    """
-    stage, output = split(name)
-    head, bracket, inside = stage.partition("[")
-    if bracket:
-        kept = ",".join(value for value in inside.removesuffix("]").split(",") if not re.match(r"(\w+\.)*seed=", value))
-        stage = f"{head}[{kept}]" if kept else head
-    return f"{stage}.{output}" if output else stage
 
 
 def students(rows: Sequence[Row], comparisons: Sequence[Comparison], untrained: Mapping[str, str]) -> list[dict[str, Any]]:
