@@ -1,5 +1,6 @@
 """What is known of images besides their class: masks, depths, boxes, points, videos; where it lies and how it is written."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat
@@ -17,7 +18,7 @@ class MaskFolder(Spec):
     """A folder of mask images, indexed or grey, one an image, with the image's name; a pixel's value is its class."""
 
     kind: Literal["masks"] = "masks"
-    path: str = Field(description="folder, relative to the workspace; below it a mask lies as its image lies below the source, or by its name alone")
+    path: str = Field(description="folder, relative to the workspace; the path of a mask below it, less its ending, is the end of its image's path")
     classes: list[str] = Field([], description="names of the values 0, 1, ...; numbered where not given")
     void: list[Annotated[int, Field(ge=0, le=255)]] = Field([255], description="values that count for nothing")
 
@@ -26,7 +27,7 @@ class DepthFolder(Spec):
     """A folder of depth images, one an image, with the image's name; a pixel's value is its depth."""
 
     kind: Literal["depths"] = "depths"
-    path: str = Field(description="folder of 16-bit PNG, or .npy files")
+    path: str = Field(description="folder of 16-bit PNG or .npy files, relative to the workspace; each is found as a mask is")
     metre: PositiveFloat = Field(1000.0, description="the value of one metre; 0 is unknown")
 
 
@@ -34,14 +35,14 @@ class COCO(Spec):
     """A COCO annotation file: boxes and polygons or run-length masks of single objects."""
 
     kind: Literal["coco"] = "coco"
-    file: str = Field(description="JSON, relative to the workspace; images are found by `file_name`")
+    file: str = Field(description="JSON, relative to the workspace; a `file_name` is the end of its image's path")
 
 
 class VOC(Spec):
     """A folder of Pascal VOC annotation files, an XML an image, with the image's name."""
 
     kind: Literal["voc"] = "voc"
-    path: str = Field(description="folder, relative to the workspace")
+    path: str = Field(description="folder, relative to the workspace; each file is found as a mask is")
 
 
 class Pairs(Spec):
@@ -64,3 +65,14 @@ DepthAnnotations = Annotated[Drawn | DepthFolder, *Kinded]
 BoxAnnotations = Annotated[Drawn | COCO | VOC, *Kinded]
 PointAnnotations = Annotated[Drawn | Pairs, *Kinded]
 VideoAnnotations = Annotated[Drawn | Videos, *Kinded]
+
+
+def places(protocols: Iterable[Spec]) -> list[tuple[str, str, str]]:
+    """The files and folders that annotations of protocols lie in, as written, each with its protocol's kind and the field that names it."""
+    found = []
+    for protocol in protocols:
+        annotations = getattr(protocol, "annotations", None)
+        for field in type(annotations).model_fields if annotations else ():
+            if field in ("path", "file", "frames", "masks"):
+                found.append((getattr(protocol, "kind", ""), field, getattr(annotations, field)))
+    return found

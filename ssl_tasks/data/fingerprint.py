@@ -1,8 +1,10 @@
-"""A cheap stamp of what a source holds: part of an ingest's key, so that changed images are listed anew."""
+"""Cheap stamps of what stages read besides artifacts: part of their keys, so that changed images are listed anew, and changed annotations judged by."""
 
 import hashlib
 from pathlib import Path
 
+from schemas.artifacts import sha256
+from schemas.errors import UserError
 from schemas.sources import Files, Folder, Planted, Source
 from ssl_tasks.data.folder import entries
 
@@ -25,6 +27,26 @@ def fingerprint(source: Source, workspace: Path) -> str:
         stamp = entry.stamp or _stamp(Path(entry.uri))
         digest.update(f"{'/'.join(entry.parts)}\0{stamp}\n".encode())
     return digest.hexdigest()
+
+
+def of_annotations(key: str, path: Path) -> str:
+    """Stamp of a file's bytes, or of the names, sizes and modification times of the files in a folder.
+
+    Args:
+        key: that names the path, for a person.
+
+    Raises:
+        UserError: where there is none, or it cannot be read.
+    """
+    try:
+        if not path.is_dir():
+            return sha256(path)
+        digest = hashlib.sha256()
+        for file in sorted(each for each in path.rglob("*") if each.is_file()):
+            digest.update(f"{file.relative_to(path)}\0{_stamp(file)}\n".encode())
+        return digest.hexdigest()
+    except OSError as error:
+        raise UserError(f"{key}: cannot read {error.filename or path} ({error.strerror}); the path is relative to the workspace") from None
 
 
 def _stamp(path: Path) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from schemas.annotations import places
 from schemas.artifacts import Artifact, damaged, read
 from schemas.errors import UserError
 from schemas.job import ARTIFACTS, Job
@@ -93,7 +94,8 @@ def make_plan(
 
     Args:
         stamps: of each ingest stage, what stands for the bytes of its source (a DVC hash or a fingerprint); of a stage that starts
-            from a file of weights or embeds by some, their sha256; of several students' files one after the other, with + between them.
+            from a file of weights or embeds by some, their sha256; of several students' files one after the other, with + between them;
+            likewise of an evaluation by annotations.
         previous: of each stage, the keys of its outputs when it was last run; what a reason compares with.
         start: this stage and all that depend on it run again; what it takes from must be made.
         until: this stage is the last; only it and what it needs are run.
@@ -224,6 +226,8 @@ def _unseen(stage: Stage) -> str:
         return f"{', '.join(dict.fromkeys(starts.values()))} or its code changed"
     if isinstance(stage, Curate) and (files := embedding_files(stage)):
         return f"{', '.join(dict.fromkeys(file for _, file in files))} or its code changed"
+    if isinstance(stage, Evaluate) and (read := dict.fromkeys(path for _, _, path in places(stage.protocols))):
+        return f"{', '.join(read)} or its code changed"
     return "the source's files changed" if stage.kind == "ingest" else "its code changed"
 
 

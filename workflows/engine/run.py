@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from schemas.annotations import places
 from schemas.artifacts import sha256
 from schemas.errors import UserError
 from schemas.load import load, warnings
 from schemas.pipeline import Pipeline
 from schemas.sources import Digits, on_disk
-from schemas.stages import Curate, Distill, Ingest, Pretrain, Stage, embedding_files, student_files
-from ssl_tasks.data.fingerprint import fingerprint
+from schemas.stages import Curate, Distill, Evaluate, Ingest, Pretrain, Stage, embedding_files, student_files
+from ssl_tasks.data.fingerprint import fingerprint, of_annotations
 from workflows.engine import dvc_data, ledger
 from workflows.engine.environment import environment
 from workflows.engine.reuse import Plan, make_plan
@@ -127,6 +128,9 @@ def _stamp(name: str, stage: Stage, workspace: Path, version: str) -> str:
     if isinstance(stage, Curate):
         files = {f"stages.{name}.steps.{i}.embedding.file": workspace / file for i, file in embedding_files(stage)}
         return "+".join(dict.fromkeys(_sha256_of_weights(key, path) for key, path in files.items()))
+    if isinstance(stage, Evaluate):
+        named = [(f"stages.{name}.protocols: {kind}.annotations.{field}", workspace / path) for kind, field, path in places(stage.protocols)]
+        return "+".join(dict.fromkeys(of_annotations(key, path) for key, path in named))
     if not isinstance(stage, Ingest):
         return ""
     if (path := on_disk(stage.source)) and dvc_data.covers(workspace, path):
