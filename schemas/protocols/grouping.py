@@ -6,6 +6,9 @@ from pydantic import Field, PositiveInt
 
 from schemas.protocols.base import ProtocolSpec
 
+First = Literal[1, 2, 4, 5, 8, 10, 20, 50, 100, 1000]
+"""How many first ones of a ranking are looked at."""
+
 
 class Clustering(ProtocolSpec):
     """k-means on the test images' features against their classes: accuracy under the best assignment, ARI, NMI and FMI."""
@@ -27,7 +30,7 @@ class Retrieval(ProtocolSpec):
     needs = frozenset({"train labels", "test labels"})
     kind: Literal["retrieval"] = "retrieval"
     gallery: Literal["train", "test"] = Field("train", description="what is ranked: the labelled train images, or the other test images")
-    recalls: Annotated[list[PositiveInt], Field(min_length=1)] = Field([1, 5, 10], description="of how many first ones one must be right")
+    recalls: Annotated[list[First], Field(min_length=1)] = Field([1, 5, 10], description="of how many first ones one must be right")
     metric: Literal["cosine", "euclidean"] = Field("cosine", description="how near two features are")
 
 
@@ -38,7 +41,7 @@ class CopyDetection(ProtocolSpec):
     version, title = "copy_detection@1", "copies"
     needs = frozenset({"test images"})
     kind: Literal["copy_detection"] = "copy_detection"
-    originals: PositiveInt = Field(200, description="test images that are copied; the others are distractors, beside train images")
-    distractors: PositiveInt = Field(2_000, description="at most, drawn from the train split")
-    whitening: bool = Field(False, description="centre and whiten all features by the train images' covariance first")
-    normalisation: bool = Field(False, description="lower the scores of queries that are like many train images")
+    originals: PositiveInt = Field(200, description="test images that are copied, at most half of them; as many others are copied without being references")
+    distractors: PositiveInt = Field(2_000, description="train images among the references, at most half of them")
+    whitening: bool = Field(False, description="centre and whiten all features first, by train images that are no references")
+    normalisation: bool = Field(False, description="lower the scores of queries that are like train images that are no references")

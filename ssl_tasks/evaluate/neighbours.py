@@ -1,4 +1,10 @@
-"""Nearest neighbours by cosine, a block of queries at a time."""
+"""Nearest neighbours, exact, among more images than fit into memory.
+
+Bank and queries are read a block at a time, so that they may be memory-mapped files; of each query only the nearest so far are kept.
+At most `_QUERIES` x `_BANK` scores are held at once: 64 MB, and beside them a block of the bank (25 MB at 384 dimensions).
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -9,16 +15,46 @@ from torch.nn.functional import normalize
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
-_BLOCK = 1024
-"""Queries compared at once: bounds the memory of the similarity matrix."""
+_QUERIES = 1024
+_BANK = 16_384
 
 
-def neighbours(bank: Floats, queries: Floats, k: int, device: str = "cpu") -> tuple[Floats, Ints]:
-    """Cosine similarities and bank rows of each query's k nearest, nearest first, each (Q, k)."""
-    directions = _unit(bank, device).T
-    found = [torch.topk(_unit(queries[i : i + _BLOCK], device) @ directions, k) for i in range(0, len(queries), _BLOCK)]
-    return torch.cat([f.values for f in found]).cpu().numpy(), torch.cat([f.indices for f in found]).cpu().numpy()
+class Rows:
+    """Some rows of features, (N, D), read when they are asked for: of a memory-mapped file no more than a block at a time."""
+
+    def __init__(self, features: Floats, rows: Ints) -> None:
+        self._features, self._rows = features, rows
+        self.shape = (len(rows), features.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, some: slice | Ints) -> Floats:
+        return self._features[self._rows[some]]
 
 
-def _unit(features: Floats, device: str) -> Tensor:
-    return normalize(torch.from_numpy(np.ascontiguousarray(features, np.float32)).to(device), dim=1)
+def neighbours(bank: Floats | Rows, queries: Floats | Rows, k: int, device: str = "cpu") -> tuple[Floats, Ints]:
+    """Cosine similarities and bank rows of each query's k nearest, nearest first, each (Q, k).
+
+    Which of equally near rows are among the k is left open, but the same each time.
+
+    Args:
+        k: at most as many as the bank has rows.
+    """
+    assert k <= len(bank), f"{k} neighbours of {len(bank)} rows"
+    best, rows = torch.full((len(queries), k), -torch.inf), torch.zeros((len(queries), k), dtype=torch.int64)
+    for low, references in blocks(bank, _BANK, device):
+        for start, asked in blocks(queries, _QUERIES, device):
+            mine = slice(start, start + len(asked))
+            near = torch.topk(asked @ references.T, min(k, len(references)))
+            scores = torch.cat([best[mine].to(device), near.values], dim=1)
+            found = torch.cat([rows[mine].to(device), near.indices + low], dim=1)
+            order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :k]
+            best[mine], rows[mine] = scores.gather(1, order).cpu(), found.gather(1, order).cpu()
+    return best.numpy(), rows.numpy()
+
+
+def blocks(features: Floats | Rows, size: int, device: str) -> Iterator[tuple[int, Tensor]]:
+    """The rows brought to length 1, so many at a time, each time with the number of the first."""
+    for start in range(0, len(features), size):
+        yield start, normalize(torch.from_numpy(np.array(features[start : start + size], np.float32)).to(device), dim=1)
