@@ -51,7 +51,9 @@ class Detection(ProtocolSpec):
     frozen: bool = Field(True, description="whether the encoder stays as it is; else it is trained along")
     steps: PositiveInt = Field(2_000, description="of training")
     batch_size: PositiveInt = Field(8, description="images a step")
-    learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
+    learning_rate: PositiveFloat = Field(1e-3, description="highest, of AdamW; a tenth of it for an encoder that is trained along")
+    width: PositiveInt = Field(256, description="channels of the feature pyramid; the head of the boxes is four times as wide")
+    size: PositiveInt | None = Field(None, description="shorter side in pixels that images are resized to; their own where left out")
 
 
 class Propagation(ProtocolSpec):
@@ -66,6 +68,7 @@ class Propagation(ProtocolSpec):
     neighbours: PositiveInt = Field(5, description="most similar patches that a patch takes its mask from")
     radius: PositiveInt = Field(12, description="in patches, beyond which no patch is looked at")
     temperature: PositiveFloat = Field(0.1, description="of the weights exp(cosine / temperature)")
+    size: PositiveInt | None = Field(None, description="shorter side in pixels that frames are resized to; their own where left out")
 
 
 class Correspondence(ProtocolSpec):
@@ -77,3 +80,4 @@ class Correspondence(ProtocolSpec):
     kind: Literal["correspondence"] = "correspondence"
     annotations: PointAnnotations = Field(description="pairs of images with the same points in both")
     threshold: PositiveFloat = Field(0.1, description="share of the longer image side within which a point counts as found")
+    size: PositiveInt | None = Field(None, description="shorter side in pixels that images are resized to; their own where left out")

@@ -65,7 +65,7 @@ def draw(seed: int, index: int, size: int) -> Scene:
     random = np.random.default_rng([seed, index])
     centres = (np.arange(size) + 0.5) / size
     y, x = np.meshgrid(centres, centres, indexing="ij")
-    canvas = _ground(random, x, y)
+    canvas = ground(random, x, y)
     depth = 1 / (0.1 + 0.15 * y)  # the ground runs from 4 m at the lower edge to 10 m at the upper
     mask, owner, drawn = np.zeros((size, size), np.uint8), np.full((size, size), -1), []
     distances = np.sort(1 + 2.8 * random.random(1 + int(5 * random.random())))[::-1]
@@ -73,7 +73,7 @@ def draw(seed: int, index: int, size: int) -> Scene:
         kind = int(len(shapes.SHAPES) * random.random())
         radius = (0.16 + 0.06 * random.random()) * (0.7 + 1.1 / distance)
         place = radius * 0.6 + random.random(2) * (1 - radius * 1.2)
-        canvas, coverage = _shape(random, canvas, x, y, shapes.SHAPES[kind], place, radius, distance)
+        canvas, coverage = paint(random, canvas, x, y, shapes.SHAPES[kind], place, radius, distance)
         inside = coverage > 0.5
         mask[inside], depth[inside], owner[inside] = 1 + kind, distance, number
         drawn.append((shapes.SHAPES[kind], int(inside.sum())))
@@ -88,8 +88,12 @@ def draw(seed: int, index: int, size: int) -> Scene:
     return Scene(image, mask, depth.astype(np.float32), boxes, boxes[int(np.argmax(areas))].name)
 
 
-def _ground(random: np.random.Generator, x: Array, y: Array) -> Array:
-    """(S, S, 3): noise between two related hues, finer and paler with distance."""
+def ground(random: np.random.Generator, x: Array, y: Array) -> Array:
+    """(S, S, 3): noise between two related hues, finer and paler with distance.
+
+    Args:
+        x, y: (S, S), of each pixel's centre, in image sides.
+    """
     hue, octaves = random.random(), 5
     noise = np.zeros_like(x)
     for octave in range(octaves):
@@ -112,8 +116,13 @@ def _noise(random: np.random.Generator, cells: int, x: Array, y: Array) -> Array
     return value
 
 
-def _shape(random: np.random.Generator, canvas: Array, x: Array, y: Array, name: str, place: Array, radius: float, distance: float) -> tuple[Array, Array]:
-    """The canvas with a shape and its shadow on it, and how much of each pixel the shape covers."""
+def paint(random: np.random.Generator, canvas: Array, x: Array, y: Array, name: str, place: Array, radius: float, distance: float) -> tuple[Array, Array]:
+    """The canvas with a shape and its shadow on it, and how much of each pixel the shape covers.
+
+    Args:
+        x, y: (S, S), of each pixel's centre, in image sides; so are place, (x, y), and radius.
+        distance: from the viewer, in metres: what is far is darker.
+    """
     angle, pixel = 2 * np.pi * random.random(), 1 / len(x)
     hue, pattern, second = random.random(), random.random(), random.random()
 

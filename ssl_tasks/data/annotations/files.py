@@ -39,6 +39,13 @@ def numbers(path: Path, pictures: Pictures, row: int) -> NDArray[np.int64]:
     Raises:
         UserError: where it cannot be read, has colours, or is of another size than the image of the row.
     """
+    values = indices(path)
+    check_size((values.shape[0], values.shape[1]), path, pictures, row)
+    return values
+
+
+def indices(path: Path) -> NDArray[np.int64]:
+    """The numbers in an image file of any size, (H, W). Raises UserError where it cannot be read, or has colours."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             mode, values = image.mode, np.asarray(image)
@@ -46,7 +53,6 @@ def numbers(path: Path, pictures: Pictures, row: int) -> NDArray[np.int64]:
         raise UserError(f"cannot read {path} ({reason(error)})") from error
     if mode not in _MODES or values.ndim != 2:
         raise UserError(f"{path} has colours ({mode}): a mask is an indexed or grey picture, whose pixels are numbers")
-    check_size((values.shape[0], values.shape[1]), path, pictures, row)
     return values.astype(np.int64)
 
 
