@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.annotations import COCO
 from schemas.errors import UserError
-from ssl_tasks.data.annotations.files import check_size, reason
+from ssl_tasks.data.annotations.files import check_size, reason, some
 from ssl_tasks.data.annotations.interfaces import Objects
 from ssl_tasks.data.annotations.pictures import Names, Pictures
 
@@ -37,7 +37,7 @@ class _File:
         self.images = {str(image["file_name"]): image for image in told["images"]}
         self.found = Names(pictures, self.images, str(self.path), endings=True)
         if missing := self.found.missing():
-            raise UserError(f"{self.path} names {len(missing)} images that are not in the data set, such as {missing[0]}: mend the file, or put them there")
+            raise UserError(f"{self.path} names images that are not in the data set ({some(missing)}): mend the file, or put them there")
         number = {category["id"]: i for i, category in enumerate(categories)}
         self.objects: dict[Any, list[tuple[int, int, dict[str, Any]]]] = {image["id"]: [] for image in told["images"]}
         for place, annotation in enumerate(told["annotations"]):

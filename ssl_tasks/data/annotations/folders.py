@@ -84,8 +84,10 @@ class FolderDepths(_Folder):
     def _array(self, path: Path, row: int) -> NDArray[np.float64]:
         try:
             values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except OSError as error:
             raise UserError(f"cannot read {path} ({reason(error)})") from error
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{path} is no NumPy file of numbers, or was cut short") from error
         if values.ndim != 2 or values.dtype.kind not in "fiu":
             raise UserError(f"{path} holds {values.dtype} of shape {values.shape}: depths are numbers, (H, W)")
         check_size(values.shape, path, self.pictures, row)

@@ -12,7 +12,7 @@ import numpy as np
 
 from schemas.annotations import VOC
 from schemas.errors import UserError
-from ssl_tasks.data.annotations.files import below, check_size
+from ssl_tasks.data.annotations.files import below, check_size, some
 from ssl_tasks.data.annotations.interfaces import Objects
 from ssl_tasks.data.annotations.pictures import Names, Pictures
 
@@ -35,7 +35,7 @@ class VOCBoxes:
         files = below(self.folder, (".xml",))
         self.names = Names(pictures, files, str(self.folder))
         if missing := self.names.missing():
-            raise UserError(f"{self.folder} has {len(missing)} files of images that are not in the data set, such as {missing[0]}.xml: remove them")
+            raise UserError(f"{self.folder} has files of images that are not in the data set ({some(missing)}): remove them, or put those there")
         self._files = {name: _parsed(path) for name, path in files.items()}
 
     @cached_property
