@@ -1,6 +1,6 @@
 """Subject: one model or baseline that is judged, with what protocols see of it, each made when it is first asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -143,8 +143,17 @@ class Subject:
         """As `features`, whatever they are."""
         if self.role == "pixels" or self.artifact is None:
             return baselines.pixels(self.images)
-        shape = (len(self.world.table), self.encoder.dim)
-        return features.kept(self.world.job.cache, self._identity(), shape, self._fill, self.world.stage.resources.store)
+        return self.kept("", self.encoder.dim, self._fill)
+
+    def kept(self, what: str, width: int, make: Callable[[NDArray[np.float32]], None]) -> NDArray[np.float32]:
+        """Features (N, width) of a network, of every row of the table, made once and kept on disk: read-only, memory-mapped.
+
+        Args:
+            what: names them, with all that they follow from besides the network and how its images are prepared; empty for `features`.
+            make: fills them, a batch at a time.
+        """
+        identity = self._identity() | ({"what": what} if what else {})
+        return features.kept(self.world.job.cache, identity, (len(self.world.table), width), make, self.world.stage.resources.store)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Squares (B, C, S, S) of uint8 as the encoder is fed them in evaluation: resized, cropped, normalised, on the device."""
