@@ -78,5 +78,5 @@ class MLPProbe(ProtocolSpec):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="between the layers")
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)] = Field([3e-4, 1e-3, 3e-3], description="of AdamW; the best on held-out images counts")
     epochs: PositiveInt = Field(100, description="at most")
-    patience: PositiveInt = Field(10, description="epochs without a better held-out accuracy after which a head stops")
+    patience: PositiveInt = Field(10, description="epochs that are no better on held-out images after which a head stops")
     batch_size: PositiveInt = Field(256, description="features a step")

@@ -181,7 +181,7 @@ def logistic(bank: Floats, labels: Ints, strengths: int, seed: int) -> Any:
         UserError: if the bank has fewer than two classes.
     """
     if len(np.unique(labels)) < 2:
-        raise UserError(f"linear: the {len(labels)} labelled train images are all of one class; two are needed")
+        raise UserError(f"the {len(labels)} labelled train images are all of one class; two are needed")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
