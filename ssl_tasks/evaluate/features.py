@@ -1,13 +1,16 @@
 """Features of an evaluation's images: made once for all protocols, and kept for the next evaluation of the same model and images.
 
 A file a model and set of images, named by all that the numbers follow from. What was not used for longest goes first where they take
-more room than they may. Rows are written as they are made and read where they are needed, so that memory is that of a batch.
+more room than they may. Rows are written as they are made and read where they are needed: what of them lies in memory the system may
+take back at any time, and the program's own memory is that of a batch. Of several processes that make the same file each writes its own
+draft, whole, and the last one stays.
 """
 
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +23,13 @@ from schemas.errors import UserError
 from ssl_tasks.failures import versions
 
 Floats = NDArray[np.float32]
+VERSION = 1
+"""Raised when the same model and images would give other features."""
 NOT_FINITE = "cannot be judged: its features are not finite"
 _BLOCK = 8192
 """Rows that are read at a time."""
+_LEFT = 86_400
+"""Seconds after which a draft that nothing is written to is left over."""
 _SAME = 1e-6
 """Share of the largest value below which differences are rounding: images of a batch are not computed in one order."""
 
@@ -44,29 +51,43 @@ def kept(cache: Path, identity: dict[str, Any], shape: tuple[int, int], make: Ca
     Raises:
         UserError: where they cannot be written.
     """
-    name = hashlib.sha256(json.dumps([identity, versions()], sort_keys=True).encode()).hexdigest()[:32]
+    name = hashlib.sha256(json.dumps([VERSION, identity, versions()], sort_keys=True).encode()).hexdigest()[:32]
     path = cache / "features" / f"{name}.npy"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, EOFError):
         found: Floats = np.load(path, mmap_mode="r")
         if found.shape == shape:
             os.utime(path)
             return found
+    draft = _draft(path.parent, shape)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=".", suffix=".npy", dir=path.parent)
-        os.close(handle)
-        try:
-            rows = np.lib.format.open_memmap(draft, "w+", np.float32, shape)
-            make(rows)
-            rows.flush()
-            Path(draft).replace(path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {np.prod(shape) * 4 / 1e6:,.1f} MB of features to {path.parent} ({error.strerror}): free space there") from error
+        rows = np.lib.format.open_memmap(draft, "r+")
+        make(rows)
+        rows.flush()
+        made: Floats = np.load(draft, mmap_mode="r")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     _prune(path, gigabytes)
-    made: Floats = np.load(path, mmap_mode="r")
     return made
+
+
+def _draft(folder: Path, shape: tuple[int, int]) -> Path:
+    """A file of zeros that has its room on the disk already: where a mapped page finds none, the process is killed."""
+    size = int(np.prod(shape, dtype=np.int64)) * 4
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".npy", dir=folder)
+        with open(handle, "wb") as file:
+            try:
+                np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+                file.flush()
+                os.posix_fallocate(file.fileno(), 0, file.tell() + size)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise UserError(f"cannot write {size / 1e6:,.1f} MB of features to {folder} ({error.strerror}): free space there") from error
+    return Path(name)
 
 
 def unfit(rows: Floats) -> str:
@@ -84,10 +105,18 @@ def unfit(rows: Floats) -> str:
 
 
 def _prune(newest: Path, gigabytes: float) -> None:
-    """Remove the files that were used last longest ago, until the others are no larger than they may be."""
-    files = sorted((p for p in newest.parent.glob("[!.]*.npy") if p != newest), key=lambda p: p.stat().st_mtime, reverse=True)
-    room = gigabytes * 1e9 - newest.stat().st_size
-    for path in files:
-        room -= path.stat().st_size
-        if room < 0:
+    """Remove drafts that a killed process left, and the files that were used last longest ago, until the others are no larger than they may be."""
+    drafts: list[tuple[float, int, Path]] = []
+    files: list[tuple[float, int, Path]] = []
+    for path in newest.parent.glob("*.npy"):
+        with suppress(FileNotFoundError):  # another process removes it, too
+            seen = path.stat()
+            (drafts if path.name.startswith(".") else files).append((seen.st_mtime, seen.st_size, path))
+    for written, _, path in drafts:
+        if written < time.time() - _LEFT:
+            path.unlink(missing_ok=True)
+    room = gigabytes * 1e9
+    for _, size, path in sorted(files, key=lambda file: (file[2] == newest, file[0]), reverse=True):
+        room -= size
+        if room < 0 and path != newest:
             path.unlink(missing_ok=True)

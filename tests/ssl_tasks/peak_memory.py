@@ -1,7 +1,9 @@
 """How much memory a piece of work takes at its peak. `ru_maxrss` cannot tell: it keeps the peak of what ran before, even a parent's."""
 
 import re
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,3 +20,16 @@ def taken(work: Callable[[], object]) -> int:
     before = highest()
     work()
     return highest() - before
+
+
+@contextmanager
+def at_most(megabytes: int) -> Iterator[None]:
+    """A limit on what the program may take of memory for itself; files that are mapped do not count."""
+    found = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(found[1]) * 1024 + megabytes * 1_000_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
