@@ -29,6 +29,8 @@ WARMUP = 1_500 / 40_000
 """Share of the training until the highest learning rate (DINOv3)."""
 SMALLEST, LARGEST = 0.5, 2.0
 """By how much a crop is scaled."""
+NAMED = 12
+"""Classes in a caption."""
 
 Counts = NDArray[np.int64]
 
@@ -58,8 +60,8 @@ def judge(protocol: Segmentation, subject: Subject) -> Iterator[Finding]:
     yield Number("miou", [float(np.nanmean(each))], len(tested))
     yield Number("pixel_accuracy", [float(np.trace(counts) / counts.sum())], len(tested))
     if subject.is_model:
-        worth = ", ".join(f"{name} {100 * value:.0f}" for name, value in zip(classes, each, strict=True) if not np.isnan(value))
-        yield plate("segmentation", "Segmentation", subject, shown, f"A colour is a class; what is void is grey. IoU in percent: {worth}.")
+        told = f"A colour is a class; what is void is grey. IoU in percent: {_worth(classes, counts, each)}."
+        yield plate("segmentation", "Segmentation", subject, shown, told)
 
 
 def meaning(protocol: Segmentation) -> str:
@@ -70,6 +72,13 @@ def meaning(protocol: Segmentation) -> str:
         f"size slide by {protocol.stride:.2f} of their side, and their logits are averaged. The mean is over classes that occur in truth or prediction; "
         "void pixels count for nothing."
     )
+
+
+def _worth(classes: list[str], counts: Counts, each: NDArray[np.float64]) -> str:
+    """The classes that most pixels are of, and what is reached on each."""
+    most = [i for i in np.argsort(-counts.sum(1), kind="stable").tolist() if not np.isnan(each[i])]
+    more = f", and {len(most) - NAMED} more classes" if len(most) > NAMED else ""
+    return ", ".join(f"{classes[i]} {100 * each[i]:.0f}" for i in most[:NAMED]) + more
 
 
 def scaled(size: int, shorter: int, draw: float) -> int:
