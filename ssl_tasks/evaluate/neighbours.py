@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -57,4 +56,14 @@ def neighbours(bank: Floats | Rows, queries: Floats | Rows, k: int, device: str 
 def blocks(features: Floats | Rows, size: int, device: str) -> Iterator[tuple[int, Tensor]]:
     """The rows brought to length 1, so many at a time, each time with the number of the first."""
     for start in range(0, len(features), size):
-        yield start, normalize(torch.from_numpy(np.array(features[start : start + size], np.float32)).to(device), dim=1)
+        yield start, unit(taken(features, slice(start, start + size), device))
+
+
+def taken(features: Floats | Rows, some: slice | Ints, device: str) -> Tensor:
+    """Some rows in float32, of their own: the features do not change with them."""
+    return torch.from_numpy(np.array(features[some], np.float32, copy=None if isinstance(features, Rows) else True)).to(device)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Rows brought to length 1 in place, which is several times faster than anew; those of zeros stay."""
+    return vectors.div_(torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min_(1e-12))

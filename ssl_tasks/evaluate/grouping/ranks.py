@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from ssl_tasks.evaluate.neighbours import Floats, Ints, Rows
+from ssl_tasks.evaluate.neighbours import Floats, Ints, Rows, taken, unit
 
 Metric = Literal["cosine", "euclidean"]
 QUERIES, VECTORS = 256, 16_384
@@ -76,8 +75,8 @@ class _Nearness:
 
     def vectors(self, features: Floats | Rows, some: Ints) -> Tensor:
         """Some features on the device, of length 1 or centred."""
-        vectors = torch.from_numpy(np.array(features[some], np.float32)).to(self.device)
-        return normalize(vectors, dim=1) if self.centre is None else vectors - self.centre
+        vectors = taken(features, some, self.device)
+        return unit(vectors) if self.centre is None else vectors.sub_(self.centre)
 
     def scores(self, asked: Tensor, some: Ints) -> Tensor:
         """(B, n) of queries with n images of the gallery, which are read a block at a time."""
