@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from ssl_tasks.data.annotations.interfaces import VOID
 from ssl_tasks.evaluate.dense.examples import cut
-from ssl_tasks.evaluate.dense.head import bands, starts
+from ssl_tasks.evaluate.dense.head import bands, starts, upsampled
 from ssl_tasks.evaluate.dense.segmentation import confusion, ious, judge, loss, scaled
 from ssl_tasks.evaluate.findings import Skipped
 from ssl_tasks.evaluate.protocols import apply
@@ -137,3 +137,8 @@ def test_faults_of_masks_are_a_line_and_the_other_protocols_go_on(world: ColourW
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(empty / "other.png")
     with pytest.raises(Skipped, match=r"none of the 24 train images has a mask, such as .*train/0\.png"):
         apply(protocol("segmentation", **{**SETTINGS, "annotations": {"kind": "masks", "path": "known/none"}}), world.subject("vit"))
+
+
+def test_patches_are_upsampled_as_pytorch_does() -> None:
+    maps = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(upsampled(maps, 32), interpolate(maps, size=(32, 32), mode="bilinear", align_corners=False), atol=1e-6)

@@ -6,7 +6,7 @@ An image that the file lists without any object is annotated: it has none. Boxes
 import json
 import math
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +120,17 @@ class COCOMasks(_File):
 
 
 def _parsed(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The file with all that is needed of it."""
+    """The file with all that is needed of it; the last one is held, as every model of an evaluation asks for it."""
     try:
-        told = json.loads(path.read_bytes())
+        return _held(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); the path is relative to the workspace") from error
+
+
+@lru_cache(maxsize=1)
+def _held(path: Path, _modified: int) -> dict[str, list[dict[str, Any]]]:
+    try:
+        told = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
     except ValueError as error:

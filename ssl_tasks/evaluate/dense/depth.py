@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from schemas.errors import UserError
 from schemas.protocols.dense import Depth
 from ssl_tasks.data.annotations import load
 from ssl_tasks.evaluate.dense.annotated import pictures, sides
 from ssl_tasks.evaluate.dense.examples import Examples
-from ssl_tasks.evaluate.dense.head import Head, bands, patches, resized, train
+from ssl_tasks.evaluate.dense.head import Head, bands, patches, resized, train, upsampled
 from ssl_tasks.evaluate.dense.shown import IMAGES, Shown, depth_colours, plate
 from ssl_tasks.evaluate.findings import Finding, Number
 from ssl_tasks.evaluate.subject import Subject
@@ -50,7 +49,7 @@ def judge(protocol: Depth, subject: Subject) -> Iterator[Finding]:
         crops = examples.crops(trained, protocol.steps, protocol.batch_size, size, lambda shorter, _: shorter, subject.world.seed)
 
         def loss(said: Tensor, truth: Tensor, progress: float) -> Tensor:
-            depth = interpolate(expected(said, *limits), size=truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+            depth = upsampled(expected(said, *limits), size)[:, 0]
             return scale_invariant_log(depth, truth, (truth >= limits[0]) & (truth <= limits[1]), progress >= SCALE_ALONE)
 
         settings = {"learning_rate": protocol.learning_rate, "weight_decay": protocol.weight_decay, "warmup": WARMUP}
@@ -101,7 +100,7 @@ def predict(head: Head, subject: Subject, image: Tensor, nearest: float, farthes
     scale = size / min(height, width)
 
     def look(windows: Tensor) -> Tensor:
-        return interpolate(expected(head(patches(subject, windows)), nearest, farthest), size=(size, size), mode="bilinear", align_corners=False)
+        return upsampled(expected(head(patches(subject, windows)), nearest, farthest), size)
 
     whole = resized(image.float(), round(height * scale), round(width * scale))
     found = torch.cat(list(bands(whole, size, max(1, round(size * STRIDE)), look)), dim=1)

@@ -34,6 +34,12 @@ class Head(nn.Module):
         return found
 
 
+def upsampled(maps: Tensor, size: int) -> Tensor:
+    """Maps (B, K, h, w) on S x S pixels, bilinear. As products of matrices, whose gradient CUDA adds up in the same order each time."""
+    down, across = (interpolate(torch.eye(n, device=maps.device, dtype=maps.dtype)[None], size=size, mode="linear")[0] for n in maps.shape[-2:])
+    return down.mT @ maps @ across
+
+
 @torch.no_grad()
 def patches(subject: Subject, images: Tensor) -> Tensor:
     """Frozen features (B, N, D) of squares (B, C, S, S) with values 0 to 255. Raises Skipped where some are no numbers."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from schemas.errors import UserError
@@ -20,7 +20,7 @@ from ssl_tasks.data.annotations import load
 from ssl_tasks.data.annotations.interfaces import VOID
 from ssl_tasks.evaluate.dense.annotated import pictures, sides
 from ssl_tasks.evaluate.dense.examples import Examples
-from ssl_tasks.evaluate.dense.head import Head, bands, patches, resized, train
+from ssl_tasks.evaluate.dense.head import Head, bands, patches, resized, train, upsampled
 from ssl_tasks.evaluate.dense.shown import IMAGES, Shown, class_colours, plate
 from ssl_tasks.evaluate.findings import Finding, Number
 from ssl_tasks.evaluate.subject import Subject
@@ -93,8 +93,8 @@ def loss(said: Tensor, truth: Tensor) -> Tensor:
 
 
 def _summed(said: Tensor, truth: Tensor) -> Tensor:
-    upsampled = interpolate(said, size=truth.shape[-2:], mode="bilinear", align_corners=False)
-    return cross_entropy(upsampled, truth, ignore_index=VOID, reduction="sum")
+    logits = upsampled(said, truth.shape[-1])[0].flatten(1).mT
+    return cross_entropy(logits, truth.flatten(), ignore_index=VOID, reduction="sum")
 
 
 @torch.inference_mode()
@@ -104,7 +104,7 @@ def predict(head: Head, subject: Subject, image: Tensor, stride: int) -> NDArray
     larger = max(1.0, size / min(height, width))
 
     def look(windows: Tensor) -> Tensor:
-        return interpolate(head(patches(subject, windows)), size=(size, size), mode="bilinear", align_corners=False)
+        return upsampled(head(patches(subject, windows)), size)
 
     enlarged = resized(image.float(), max(size, round(height * larger)), max(size, round(width * larger))) if larger > 1 else image.float()
     found = bands(enlarged, size, stride, look)
