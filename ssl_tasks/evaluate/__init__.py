@@ -1,33 +1,35 @@
 """Evaluate: judge models by protocols, beside baselines, and write one report."""
 
 import json
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from schemas.artifacts import Artifact, Checkpoint
+from schemas.errors import UserError
 from schemas.job import Job
-from schemas.protocols import ProtocolSpec
 from schemas.protocols.costs import Cost
 from schemas.stages import Evaluate
 from ssl_tasks.artifacts import draft, seal
 from ssl_tasks.data import manifest
-from ssl_tasks.evaluate import leaks, protocols, results, timing
-from ssl_tasks.evaluate.findings import Number, Plate, Skipped
-from ssl_tasks.evaluate.lineage import chain, epochs
-from ssl_tasks.evaluate.report.showcase import Showcase
-from ssl_tasks.evaluate.results import Role, Row
+from ssl_tasks.evaluate import expecting, leaks, protocols, results, summaries, timing
+from ssl_tasks.evaluate.judging import judged, repeated
+from ssl_tasks.evaluate.lineage import chain, epochs, last_or_best
+from ssl_tasks.evaluate.results import Role
 from ssl_tasks.evaluate.split import Split
 from ssl_tasks.evaluate.students import flat, students
-from ssl_tasks.evaluate.subject import Bench, Subject, untrained
+from ssl_tasks.evaluate.subject import Bench, untrained
 from ssl_tasks.evaluate.world import World
-from ssl_tasks.memory import ran_out
 from ssl_tasks.tracking import Tracker
 
 ITEMS = "items.npz"
 """Of each row that is a mean over items the score of each, by `MODEL/MEASURE`; see `findings.Number`."""
+REPORT = "report"
+"""Folder, among what is kept of a stage that is not done, of the report of one that did not reach what is expected."""
 
 
 def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
@@ -36,7 +38,7 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     What a protocol cannot judge is left out with a line that says why; the others go on.
 
     Raises:
-        schemas.errors.UserError: where no protocol is left, or an input is damaged.
+        UserError: where no protocol is left, an input is damaged, or a number is not what `expect` says; then the report is kept in the work folder.
     """
     stage = job.stage
     assert isinstance(stage, Evaluate)
@@ -45,40 +47,23 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     classifiers = sum(bool(model.classes) for model in models.values())
     protocols.check(stage.protocols, world.parts, classifiers, job.name, stage.dataset)
     roles: dict[str, Role] = {**results.roles(stage, models), **_baselines(stage, models)}
-    bench = Bench(world, models, results.teachers(stage, models))
-    showcase = Showcase(world.parts, stage.seed)
-    rows: list[Row] = []
-    plates: list[Plate] = []
-    skipped: dict[str, dict[str, str]] = {}
-    done, steps = 0, len(roles) * (1 + len(stage.protocols))
-    for name, role in roles.items():
-        subject = bench.subject(name, role)
-        done += 1
-        tracker.progress(done, steps, {})
-        if subject.is_model and not subject.unfit:
-            showcase.add(name, subject.features)
-        for protocol, called in zip(stage.protocols, results.names(stage.protocols), strict=True):
-            done += 1
-            try:
-                numbers, pictures = _judged(protocol, subject)
-            except Skipped as reason:
-                numbers, pictures = [], []
-                if subject.is_model:
-                    skipped.setdefault(called, {})[name] = str(reason)
-            told = (subject.parameters, subject.dim, world.parts.id)
-            new = [Row(name, role, called, protocol.version, n.metric, n.values, n.n, *told, n.items) for n in numbers]
-            rows += new
-            plates += pictures
-            if new:
-                tracker.metrics({f"{name}/{row.measure}": row.value for row in new}, done)
-            tracker.progress(done, steps, {})
-        subject.release()
+    expecting.check(stage, job.name)
+    judgement = judged(Bench(world, models, results.teachers(stage, models)), roles, tracker)
+    rows, skipped = judgement.rows, judgement.skipped
     deltas = results.deltas(rows, stage.compare)
     family = students(rows, stage.compare, untrained(models))
+    seeds = summaries.summaries(rows)
+    expected = expecting.held(stage, rows, roles, skipped)
     evaluated = manifest.column(world.table, "sha256")[world.parts.queries]
     leaking, labels = leaks.found(job, models, evaluated), leaks.among_labels(world.dataset, evaluated if world.parts.labelled else evaluated[:0])
     found = {
-        "rows": [row.as_json() for row in rows],
+        "rows": [{**row.as_json(), "leaking": row.model in leaking and leaking[row.model].train_images > 0} for row in rows],
+        "summaries": seeds,
+        "differences": summaries.differences(rows),
+        "tests": summaries.TESTS,
+        "expectations": expected,
+        "checkpoints": {name: last_or_best(job, model) for name, model in models.items()},
+        "repeats": _repeats(stage),
         "deltas": deltas,
         "students": family,
         "skipped": skipped,
@@ -103,8 +88,10 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     from ssl_tasks.evaluate.report.page import write  # matplotlib takes a second: errors come before it
     from ssl_tasks.evaluate.report.story import Story
 
-    write(folder, Story(job, stage, roles, rows, family, found, models, chain(job), leaking, plates), showcase)
-    return {"": seal(job, folder, metrics=results.flat(rows, deltas) | flat(family))}
+    write(folder, Story(job, stage, roles, rows, family, found, models, chain(job), leaking, judgement.plates), judgement.showcase)
+    if broken := expecting.broken(expected):
+        raise UserError("\n".join([*broken, f"the report is kept: {_kept(job, folder) / 'report.html'}"]))
+    return {"": seal(job, folder, metrics=results.flat(rows, deltas) | flat(family) | summaries.flat(seeds))}
 
 
 def budget(model: Checkpoint) -> dict[str, float]:
@@ -114,16 +101,20 @@ def budget(model: Checkpoint) -> dict[str, float]:
     return found | {name: value for name, value in model.metrics.items() if name in ("images_seen", "seconds")}
 
 
-def _judged(protocol: ProtocolSpec, subject: Subject) -> tuple[list[Number], list[Plate]]:
-    """As `protocols.apply`; what takes more memory than there is is left out too."""
-    try:
-        return protocols.apply(protocol, subject)
-    except Exception as error:
-        if not ran_out(error):
-            raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise Skipped(f"takes more memory than there is under {protocol.kind}") from error
+def _kept(job: Job, folder: Path) -> Path:
+    """Put the report of an evaluation that did not reach what is expected where it is no artifact, so that no run takes it for done."""
+    place = job.work / REPORT
+    shutil.rmtree(place, ignore_errors=True)
+    return folder.rename(place)
+
+
+def _repeats(stage: Evaluate) -> dict[str, Any]:
+    """How often, and which protocols were judged under as many seeds."""
+    return {
+        "count": stage.repeats,
+        "seeds": list(range(stage.seed, stage.seed + stage.repeats)),
+        "protocols": [name for name, p in zip(results.names(stage.protocols), stage.protocols, strict=True) if repeated(p, stage.repeats)],
+    }
 
 
 def _models(world: World, stage: Evaluate) -> dict[str, Checkpoint]:

@@ -12,8 +12,8 @@ A difference is within noise where its test would find one as large in more than
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -65,6 +65,10 @@ class Difference:
     def within_noise(self) -> bool:
         """Whether nothing says that there is a difference."""
         return self.p > NOISE
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in `results.json`."""
+        return {**asdict(self), "within_noise": self.within_noise}
 
 
 def compared(first: Judged, second: Judged) -> Difference | None:
@@ -148,11 +152,12 @@ def of_seeds(first: Sequence[float], second: Sequence[float]) -> Difference:
     how = f"Welch's t-test over {len(first)} and {len(second)} seeds"
     if statistics.pvariance(first) + statistics.pvariance(second) == 0:
         return Difference(mean, mean, mean, float(mean == 0), "seeds", how)
-    from scipy.stats import ttest_ind
+    from scipy.stats import t
 
-    found = ttest_ind(first, second, equal_var=False)
-    ends = found.confidence_interval(CONFIDENCE)
-    return Difference(mean, float(ends.low), float(ends.high), float(found.pvalue), "seeds", how)
+    parts = [statistics.variance(values) / len(values) for values in (first, second)]
+    error, freedom = math.sqrt(sum(parts)), sum(parts) ** 2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True))
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    return Difference(mean, mean - reach, mean + reach, float(2 * t.sf(abs(mean) / error, freedom)), "seeds", how)
 
 
 def of_shares(first: float, n: int, second: float, m: int) -> Difference:
@@ -169,9 +174,10 @@ def _t_test(differences: Sequence[float]) -> float:
     """The two-sided p of Student's t of a mean of 0."""
     if statistics.pvariance(differences) == 0:
         return float(statistics.fmean(differences) == 0)
-    from scipy.stats import ttest_1samp
+    from scipy.stats import t
 
-    return float(ttest_1samp(differences, 0.0).pvalue)
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return float(2 * t.sf(abs(statistics.fmean(differences)) / error, len(differences) - 1))
 
 
 def holm(ps: Sequence[float]) -> list[float]:

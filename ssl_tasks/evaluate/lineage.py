@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.artifacts import Checkpoint, read
 from schemas.job import Job
 from ssl_tasks.lineage import Link, behind, encoder, summary
 
-__all__ = ["Link", "chain", "encoder", "epochs", "method", "summary"]
+__all__ = ["Link", "chain", "encoder", "epochs", "last_or_best", "method", "summary"]
 
 
 def chain(job: Job) -> list[Link]:
@@ -30,6 +31,18 @@ def epochs(config: Mapping[str, Any]) -> float | None:
     """How many epochs it was to be trained; None where its stage does not train."""
     train = _trained(config).get("train")
     return float(train["epochs"]) if train else None
+
+
+def last_or_best(job: Job, model: Checkpoint) -> str:
+    """Which weights of its training a model has, told with every number so that last and best are never mixed."""
+    if model.kind == "whiten" and isinstance(whitened := read(job.folder(model.parents[model.config["checkpoint"]])), Checkpoint):
+        return last_or_best(job, whitened)
+    steps = {name: round(value) for name, value in model.metrics.items() if name in ("kept_from_step", "fell_back_to_step", "ended_early_at_step")}
+    if "kept_from_step" in steps:
+        return f"best on held-out images, of step {steps['kept_from_step']}"
+    if "fell_back_to_step" in steps:
+        return f"fell back to step {steps['fell_back_to_step']}"
+    return f"last, ended early at step {steps['ended_early_at_step']}" if "ended_early_at_step" in steps else "last"
 
 
 def _trained(config: Mapping[str, Any]) -> Mapping[str, Any]:

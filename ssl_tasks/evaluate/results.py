@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from schemas.artifacts import Artifact
 from schemas.naming import names
 from schemas.stages import Comparison, Evaluate
+from ssl_tasks.evaluate.comparing import compared
 from ssl_tasks.evaluate.intervals import Interval, over_images, over_items, over_seeds
 from ssl_tasks.evaluate.metrics import METRICS
 
-__all__ = ["Role", "Row", "deltas", "flat", "names", "roles", "skips", "teachers"]
+__all__ = ["Role", "Row", "deltas", "flat", "names", "possible", "roles", "skips", "teachers"]
 
 Role = Literal["teacher", "student", "alone", "pretrained", "pixels", "random"]
 
@@ -60,7 +61,7 @@ class Row:
     def interval(self) -> Interval | None:
         """How sure the value is: over images where its items are known or it is a share of them, else over draws; None where neither tells."""
         if self.items is not None and len(self.items):
-            return self._possible(over_items(self.items))
+            return possible(over_items(self.items), self.metric)
         if METRICS[self.metric].share and len(self.values) == 1:
             return over_images(self.value, self.n)
         return self.over_draws
@@ -69,17 +70,19 @@ class Row:
     def over_draws(self) -> Interval | None:
         """The interval over draws, which says nothing of other images; None of one value."""
         found = over_seeds(self.values, "draws")
-        return self._possible(found) if found else None
-
-    def _possible(self, found: Interval) -> Interval:
-        facts = METRICS[self.metric]
-        return Interval(max(found.low, facts.least), min(found.high, facts.most), found.over)
+        return possible(found, self.metric) if found else None
 
     def as_json(self) -> dict[str, Any]:
         """The row as it stands in `results.json`: with `low`, `high` and `over` of its interval, and the ends of that over draws."""
         stated = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "items"}
         low, high, over = self.interval or (None, None, None)
         return stated | {"low": low, "high": high, "over": over, "over_draws": list(self.over_draws[:2]) if self.over_draws else None}
+
+
+def possible(interval: Interval, metric: str) -> Interval:
+    """An interval without what its metric cannot be."""
+    facts = METRICS[metric]
+    return Interval(max(interval.low, facts.least), min(interval.high, facts.most), interval.over)
 
 
 def roles(stage: Evaluate, artifacts: Mapping[str, Artifact]) -> dict[str, Role]:
@@ -124,7 +127,7 @@ def _is_taught(artifact: Artifact) -> bool:
 def deltas(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     """What distillation changed, one entry a comparison and measure of quality; without what one of its models does not have.
 
-    `spread` of a delta is the standard deviation of the differences draw by draw: all models see the same draws.
+    `spread` of a delta is the standard deviation of the differences draw by draw: all models see the same draws. `test` says how sure it is.
     """
     found = {(row.model, row.measure): row for row in rows}
     entries = []
@@ -137,14 +140,21 @@ def deltas(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[dict[
                     differences = [a - b for a, b in zip(row.values, against.values, strict=True)]
                     entry[f"distilled_minus_{other}"] = statistics.fmean(differences)
                     entry[f"distilled_minus_{other}_spread"] = statistics.stdev(differences) if len(differences) > 1 else None
+                    if test := compared(row, against):
+                        entry[f"distilled_minus_{other}_test"] = test.as_json()
             entries.append(entry)
     return entries
 
 
 def flat(rows: Sequence[Row], entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Metrics under one name each: `teacher/knn`, `students.small/few_shot/spread`, `students.small/knn/distilled_minus_alone`."""
+    """Metrics under one name each: `teacher/knn`, `students.small/few_shot/spread`, `students.small/knn/distilled_minus_alone`.
+
+    The ends of intervals, `teacher/knn/low`, are those of models alone, and of what tables show: the rest is in `results.json`.
+    """
     metrics = {f"{row.model}/{row.measure}": row.value for row in rows}
     metrics |= {f"{row.model}/{row.measure}/spread": row.spread for row in rows if row.spread is not None}
+    for row in (r for r in rows if r.role not in ("pixels", "random") and METRICS[r.metric].shown and r.interval):
+        metrics |= {f"{row.model}/{row.measure}/{end}": getattr(row.interval, end) for end in ("low", "high")}
     for entry in entries:
         for delta in ("distilled_minus_alone", "distilled_minus_teacher"):
             if delta in entry:

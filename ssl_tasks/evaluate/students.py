@@ -6,7 +6,8 @@ from typing import Any
 
 from schemas.naming import group
 from schemas.stages import Comparison
-from ssl_tasks.evaluate.intervals import Interval, of_difference, over_images, over_seeds
+from ssl_tasks.evaluate.comparing import compared, of_pairs
+from ssl_tasks.evaluate.intervals import Interval, over_seeds
 from ssl_tasks.evaluate.metrics import METRICS
 from ssl_tasks.evaluate.results import Row
 
@@ -19,7 +20,8 @@ Found = Mapping[tuple[str, str], Row]
 def students(rows: Sequence[Row], comparisons: Sequence[Comparison], untrained: Mapping[str, str]) -> list[dict[str, Any]]:
     """One entry a student, with all of its seeds: of each measure what it reaches distilled, its teacher, alone, untrained, and both deltas.
 
-    A number is `mean` and `values`, and where it can be told `low`, `high` and `over`: 95% over seeds, or over test images.
+    A number is `mean` and `values`, and where it can be told `low`, `high` and `over`: 95% over seeds, or over test images. A delta
+    also has `p`, `within_noise` and `how` it was tested.
 
     Args:
         untrained: of each model the name of its baseline at random initialisation, which need not be among the rows.
@@ -53,21 +55,27 @@ def _measure(measure: str, models: Mapping[str, Sequence[str | None]], found: Fo
     for part, names in models.items():
         if once := [found[name, measure] for name in dict.fromkeys(names) if name and (name, measure) in found]:
             first = once[0]
-            images = over_images(first.value, first.n) if METRICS[first.metric].share else None
-            entry[part] = _estimate([row.value for row in once], images, METRICS[first.metric].least, METRICS[first.metric].most)
+            entry[part] = _estimate([row.value for row in once], first.interval, METRICS[first.metric].least, METRICS[first.metric].most)
     for delta, other in DELTAS.items():
         paired = [(found.get((a or "", measure)), found.get((b or "", measure))) for a, b in zip(models["distilled"], models[other], strict=True)]
         if pairs := [(a, b) for a, b in paired if a and b]:
-            first, second = pairs[0]
-            images = of_difference(first.value, first.n, second.value, second.n) if METRICS[first.metric].share else None
-            most = METRICS[first.metric].most
-            entry[delta] = _estimate([a.value - b.value for a, b in pairs], images, -most, most)
+            entry[delta] = _difference(pairs)
     return entry
 
 
-def _estimate(values: Sequence[float], images: Interval | None, least: float, most: float) -> dict[str, Any]:
-    """A number of several seeds, or of one; then with the interval over the test images, where there is one. No interval leaves what is possible."""
-    interval = over_seeds(values) if len(values) > 1 else images
+def _difference(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
+    """Over seeds, each against its own; of one seed as `comparing.compared`. With the test of whether it is within noise, where there is one."""
+    first, second = pairs[0]
+    test = compared(first, second) if len(pairs) == 1 else of_pairs([a.value for a, _ in pairs], [b.value for _, b in pairs], "seeds")
+    most = METRICS[first.metric].most
+    interval = Interval(test.low, test.high, test.over) if test else None
+    estimate = _estimate([a.value - b.value for a, b in pairs], interval, -most, most)
+    return estimate | ({"p": test.p, "within_noise": test.within_noise, "how": test.how} if test else {})
+
+
+def _estimate(values: Sequence[float], alone: Interval | None, least: float, most: float) -> dict[str, Any]:
+    """A number of several seeds, or of one; then with the interval that it has by itself, where there is one. No interval leaves what is possible."""
+    interval = over_seeds(values) if len(values) > 1 else alone
     ends = {"low": max(interval.low, least), "high": min(interval.high, most), "over": interval.over} if interval else {}
     return {"mean": statistics.fmean(values), "values": list(values), **ends}
 
