@@ -54,7 +54,7 @@ def run(job: Job, tracker: Tracker, mapper: "Mapper | None" = None) -> dict[str,
 
             return whiten(job, tracker)
         case Evaluate():
-            from ssl_tasks.evaluate import evaluate
+            from ssl_tasks.evaluate.stage import evaluate
 
             return evaluate(job, tracker)
         case _:
