@@ -263,7 +263,7 @@ class TestMap:
 def test_pictures_of_a_grid_stay_inside_of_it() -> None:
     picture = np.zeros((3, 8, 8), np.uint8)
     for rows, columns, labels in ((2, 3, ["a", "b"]), (1, 13, []), (3, 1, [])):
-        figure = grid([[picture] * columns] * rows, {0: "first"}, LIGHT, labels, pairs=True)
+        figure = grid([[picture] * columns] * rows, {0: "first"}, LIGHT, labels, together=2)
         (axes,) = figure.axes
         assert len(axes.images) == rows * columns
         assert all(0 <= edge <= axes.get_xlim()[1] for image in axes.images for edge in image.get_extent()[:2])

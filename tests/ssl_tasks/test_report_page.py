@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import combinations, pairwise
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from browsing import COLLECTED, LOOKS, chromium, opened
 from evaluated import datasets, done, evaluation, models
 from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
 
 __test__ = COLLECTED
 pytestmark = pytest.mark.slow
@@ -86,11 +88,59 @@ def test_text_stands_out_from_its_ground(page: webdriver.Chrome) -> None:
 
 def test_all_sections_are_there_in_order(page: webdriver.Chrome) -> None:
     assert page.execute_script("return [...document.querySelectorAll('h2')].map(h => h.textContent)") == [
-        "Results", "What distillation changed", "What the features see", "Curation", "Where the numbers come from", "How it was measured",
-        "Again, and further",
+        "What was run", "Results", "What distillation changed", "What the features see", "Is it healthy", "What it costs", "Where the numbers come from",
+        "How it was measured", "Again, and further",
     ]  # fmt: skip
     assert page.execute_script("return document.querySelector('h1').textContent") == "shapes"
     assert page.execute_script("return document.querySelectorAll('.card').length") == 2
+
+
+def test_headings_step_down_one_level_at_a_time(page: webdriver.Chrome) -> None:
+    levels = page.execute_script("return [...document.querySelectorAll('h1, h2, h3, h4')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_contents_lead_to_every_section(page: webdriver.Chrome) -> None:
+    led = page.execute_script(
+        "return [...document.querySelectorAll('.contents a')].map(a => [a.textContent, document.querySelector(a.hash).querySelector('h2').textContent])"
+    )
+    assert len(led) == 9
+    assert all(named == heading for named, heading in led)
+
+
+def test_everything_that_scrolls_is_reached_by_the_keyboard_and_has_a_name(page: webdriver.Chrome) -> None:
+    scrolling = page.execute_script(
+        """
+        const scrolls = e => e.scrollWidth > e.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
+        return [...document.querySelectorAll('main *')].filter(scrolls).map(e => [e.tabIndex, e.tagName === 'PRE' || e.getAttribute('aria-label') || ''])
+        """
+    )
+    assert all(tab == 0 and name for tab, name in scrolling)
+    assert len(scrolling) > 2 or page.execute_script("return innerWidth") > 600
+    assert page.execute_script(
+        "return [...document.querySelectorAll('svg')].every(s => s.getAttribute('role') === 'img' && s.querySelector('desc').textContent)"
+    )
+    assert page.execute_script("return [...document.images].every(i => i.alt.endsWith(i.closest('figure').querySelector('figcaption').textContent))")
+
+
+def test_the_first_stop_of_the_tab_key_skips_to_the_results_and_focus_is_seen(page: webdriver.Chrome) -> None:
+    page.find_element("tag name", "body").send_keys(Keys.TAB)
+    first = page.switch_to.active_element
+    assert first.get_attribute("hash") == "#results"
+    assert page.execute_script("const box = arguments[0].getBoundingClientRect(); return box.top >= 0 && box.left >= 0", first)
+    first.send_keys(Keys.TAB)
+    assert page.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_boxes_of_the_pipeline_lie_apart_and_hold_their_words(page: webdriver.Chrome) -> None:
+    boxes = page.execute_script("return [...document.querySelectorAll('svg g')].map(g => [...g.children].map(e => e.getBoundingClientRect().toJSON()))")
+    assert len(boxes) == 8
+    for rect, *texts in boxes:
+        assert all(rect["left"] < text["left"] and text["right"] <= rect["right"] and text["bottom"] <= rect["bottom"] for text in texts)
+    for (a, *_), (b, *_) in combinations(boxes, 2):
+        assert a["right"] <= b["left"] or b["right"] <= a["left"] or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]
 
 
 def test_it_asks_for_nothing_but_itself(browser: webdriver.Chrome, served: tuple[str, list[str]]) -> None:

@@ -174,7 +174,7 @@ def test_the_page_tells_of_students_costs_and_their_front(report: Artifact) -> N
         "What distillation changed",
         "students.small, 3 seeds",
         "over 3 seeds (Student&#39;s t)",
-        "What it takes to run",
+        "What it costs",
         "images/s",
         "ECE scaled",
     ):

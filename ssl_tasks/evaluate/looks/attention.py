@@ -21,20 +21,26 @@ from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.packed import is_known, last_attention
 
 ACROSS = 6
-"""Maps a row; more heads take more rows."""
+"""Maps a row; more heads take more rows, and of few heads several images stand side by side."""
 
 
 def judge(protocol: Attention, subject: Subject) -> Iterator[Plate]:
     images = fed(subject, some(subject.world, protocol.images))
     maps = finite(cls_attention(subject.encoder, images).cpu().numpy())
-    rows = [row for picture, own in zip(seen(subject, images), maps, strict=True) for row in _rows(picture, own)]
     heads = maps.shape[1]
+    width, across = min(heads, ACROSS) + 1, max(1, (ACROSS + 1) // (heads + 1))
+    blocks = [_rows(picture, own) for picture, own in zip(seen(subject, images), maps, strict=True)]
+    beside = [blocks[start : start + across] for start in range(0, len(blocks), across)]
+    rows = [[cell for row in own for cell in row] for several in beside for own in zip(*several, strict=True)]
+    columns = {number * width + at: text for number in range(len(beside[0])) for at, text in ((0, "image"), (1, "heads"))}
     caption = (
         f"{len(images)} {which(subject.world)} as {subject.name} sees them, and for each of the {heads} heads of its last block how much the CLS token reads "
         "from each patch: bright is much. Each map is scaled to its own largest value; CLS token and registers are left out."
     )
-    columns = {0: "image", 1: f"heads 1 to {heads}" if heads > 1 else "head"}
-    yield Plate(called("attention", subject), "looks", f"Attention: {subject.name}", caption, lambda theme: grid(rows, columns, theme))
+    columns = {
+        block * width + column: text for block in range(min(across, len(blocks))) for column, text in enumerate(("image", "heads" if heads > 1 else "head"))
+    }
+    yield Plate(called("attention", subject), "looks", f"Attention: {subject.name}", caption, lambda theme: grid(rows, columns, theme, together=width))
 
 
 def meaning(protocol: Attention) -> str:
@@ -64,4 +70,5 @@ def _rows(picture: Picture, maps: NDArray[np.floating]) -> list[list[Picture | N
     """The picture and its maps, as many rows as they take."""
     drawn = [coloured(own / max(own.max(), 1e-12)) for own in maps]
     starts = range(0, len(drawn), ACROSS)
-    return [[picture if start == 0 else None, *drawn[start : start + ACROSS]] for start in starts]
+    blank = [None] * (-len(drawn) % ACROSS if len(drawn) > ACROSS else 0)
+    return [[picture if start == 0 else None, *[*drawn, *blank][start : start + ACROSS]] for start in starts]

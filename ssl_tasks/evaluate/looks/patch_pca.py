@@ -46,7 +46,7 @@ def judge(protocol: PatchPCA, subject: Subject) -> Iterator[Plate]:
     )
     if protocol.foreground:
         caption += f" Black: the other side of the first component, {1 - front.mean():.0%} of the patches."
-    yield Plate(called("patch_pca", subject), "looks", f"Patch features: {subject.name}", caption, lambda theme: grid(rows, {}, theme, pairs=True))
+    yield Plate(called("patch_pca", subject), "looks", f"Patch features: {subject.name}", caption, lambda theme: grid(rows, {}, theme, together=2))
 
 
 def meaning(protocol: PatchPCA) -> str:

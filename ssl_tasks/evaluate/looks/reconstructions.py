@@ -41,7 +41,7 @@ def judge(protocol: Reconstructions, subject: Subject) -> Iterator[Plate]:
     if method.config.normalise_target:
         caption += " It predicts patches without their mean and spread, which are put back from the image."
     heads = {3 * i + j: text for i in range(min(ACROSS, len(images))) for j, text in enumerate(("image", "masked", "completed"))}
-    yield Plate(called("reconstructions", subject), "looks", f"Reconstructions: {subject.name}", caption, lambda theme: grid(rows, heads, theme))
+    yield Plate(called("reconstructions", subject), "looks", f"Reconstructions: {subject.name}", caption, lambda theme: grid(rows, heads, theme, together=3))
 
 
 def meaning(protocol: Reconstructions) -> str:

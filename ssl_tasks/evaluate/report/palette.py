@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from schemas.naming import group
 from schemas.stages import Comparison
 from ssl_tasks.evaluate.results import Role
-from ssl_tasks.evaluate.students import group
 from ssl_tasks.report.theme import Theme
 
 WIDTH = 4.7

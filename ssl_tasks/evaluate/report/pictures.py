@@ -23,8 +23,8 @@ _GAP = 1.42
 """Where the neighbours begin, in cells."""
 _PAIR, _PAIRS = 2.4, 4
 """Width of a pair in cells; pairs a row."""
-_LABEL, _BETWEEN, _LARGEST = 1.0, 0.15, 0.95
-"""Width of a row's label in inches; gap between pairs, in cells; side of the largest cell in inches."""
+_LABEL, _BETWEEN, _LARGEST = 1.0, 0.2, 0.95
+"""Width of a row's label in inches; gap between pictures that do not belong together, in cells; side of the largest cell in inches."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,22 @@ def pairs(couples: Sequence[tuple[Picture, Picture]], theme: Theme) -> Figure:
     return figure
 
 
-def grid(rows: Sequence[Sequence[Picture | None]], heads: Mapping[int, str], theme: Theme, labels: Sequence[str] = (), pairs: bool = False) -> Figure:
+def grid(rows: Sequence[Sequence[Picture | None]], heads: Mapping[int, str], theme: Theme, labels: Sequence[str] = (), together: int = 0) -> Figure:
     """Pictures in rows.
 
     Args:
         heads: of some columns, above them.
         labels: of each row, left of it.
-        pairs: whether each second picture belongs to the one before it, so that a gap follows.
+        together: how many pictures of a row belong together, so that a gap follows them; 0 where none do.
     """
     columns = max(len(row) for row in rows)
     before = _LABEL if labels else 0.0
-    gaps = _BETWEEN * ((columns - 1) // 2) if pairs else 0.0
+    gaps = _BETWEEN * ((columns - 1) // together) if together else 0.0
     cell = min((WIDTH - before) / (columns + gaps), _LARGEST)
     figure, axes = _sheet(cell * len(rows), bool(heads))
 
     def left(column: int) -> float:
-        return before + cell * (column + (_BETWEEN * (column // 2) if pairs else 0.0))
+        return before + cell * (column + (_BETWEEN * (column // together) if together else 0.0))
 
     for number, row in enumerate(rows):
         y = cell * (len(rows) - 1 - number)

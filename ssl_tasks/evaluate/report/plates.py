@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas.errors import UserError
+from schemas.naming import group
 from schemas.protocols import ProtocolSpec
 from schemas.protocols.looks import EmbeddingMap, Gallery
 from ssl_tasks.data import manifest
@@ -19,7 +20,7 @@ from ssl_tasks.evaluate.report.pareto import Point, pareto
 from ssl_tasks.evaluate.report.showcase import Showcase
 from ssl_tasks.evaluate.report.story import Story
 from ssl_tasks.evaluate.results import Row
-from ssl_tasks.evaluate.students import costs, group
+from ssl_tasks.evaluate.students import costs
 
 MAPS = 4
 """Models in the map of the embeddings."""

@@ -1,20 +1,21 @@
-"""Tables of the report: what each student is worth, and what models take to run."""
+"""Tables of the report besides the results: what each student is worth, what models were given, how they fare, and what they cost."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from schemas.naming import group
 from ssl_tasks.evaluate import lineage
 from ssl_tasks.evaluate.metrics import METRICS
-from ssl_tasks.evaluate.report import words
+from ssl_tasks.evaluate.report import matrix, showcase, words
 from ssl_tasks.evaluate.report.story import Story
-from ssl_tasks.evaluate.students import DELTAS, PARTS, group
+from ssl_tasks.evaluate.students import DELTAS, PARTS
 from ssl_tasks.evaluate.students import costs as cost_of
 
 COLUMNS: dict[str, str] = {
     "parameters": "parameters", "flops": "FLOPs", "megabytes": "MB", "latency_cpu": "ms an image", "throughput_cpu": "images/s",
     "latency_cuda": "ms an image, GPU", "throughput_cuda": "images/s, GPU",
 }  # fmt: skip
-EN_DASH = "\N{EN DASH}"
 TITLES = {
     "teacher": "teacher",
     "distilled": "distilled",
@@ -26,14 +27,23 @@ TITLES = {
 
 
 def students(story: Story) -> list[dict[str, Any]]:
-    """A block a student: a row for each of what it is held against, and one for each delta, with a cell a measure."""
+    """Of each family of protocols its title, heads of columns, and a block a student: a row for each of what it is held against, and for each delta."""
+    told = []
+    for title, measures in matrix.families(story):
+        if blocks := _blocks(story, measures):
+            told.append({"title": title, "columns": [story.titles[measure] for measure in measures], "blocks": blocks})
+    return told
+
+
+def _blocks(story: Story, measures: Sequence[str]) -> list[dict[str, Any]]:
     blocks = []
     for entry in story.students:
+        own = [entry["measures"].get(measure, {}) for measure in measures]
         rows = []
         for part in (*PARTS, *DELTAS):
-            if any(part in parts for parts in entry["measures"].values()):
+            if any(part in parts for parts in own):
                 first = entry["models"][part if part in PARTS else "distilled"][0]
-                shown = [_cell(entry["measures"].get(measure, {}).get(part), story.metrics[measure], part in DELTAS) for measure in story.titles]
+                shown = [_cell(parts.get(part), story.metrics[measure], part in DELTAS) for parts, measure in zip(own, measures, strict=True)]
                 rows.append({"part": part, "title": TITLES[part], "style": story.styles[first], "cells": shown, "models": _models(entry, part)})
         if rows:
             seeds = f"{entry['seeds']} seeds" if entry["seeds"] > 1 else ""
@@ -60,7 +70,7 @@ def _cell(estimate: Mapping[str, Any] | None, metric: str, is_delta: bool) -> di
     low, high = estimate["low"], estimate["high"]
     worth = (low > 0) - (high < 0) if is_delta else 0
     tone = {1: "up", -1: "down", 0: ""}[worth * METRICS[metric].better]
-    return {"value": told(estimate["mean"]), "interval": f"{told(low)}{' to ' if is_delta else EN_DASH}{told(high)}", "tone": tone}
+    return {"value": told(estimate["mean"]), "interval": f"{told(low)}{' to ' if is_delta else words.EN_DASH}{told(high)}", "tone": tone}
 
 
 def intervals(story: Story) -> str:
@@ -76,19 +86,54 @@ def intervals(story: Story) -> str:
     return f"95% intervals of students are {over}; where there is one training, such as of a teacher, {images}."
 
 
+def budgets(story: Story) -> list[dict[str, Any]]:
+    """What each model's training was given: a row a model, empty where its artifact does not say."""
+    rows = []
+    for name, model in story.models.items():
+        given = story.results["budget"].get(name, {})
+        rows.append(
+            {
+                "name": name, "style": story.styles[name], "what": lineage.encoder(model.encoder.model_dump()), "method": lineage.method(model.config),
+                "epochs": f"{given['epochs']:g}" if "epochs" in given else "", "seen": words.big(given["images_seen"]) if "images_seen" in given else "",
+            }
+        )  # fmt: skip
+    return rows
+
+
+def health(story: Story) -> dict[str, Any]:
+    """What the monitors saw at their last look at each training: columns, and a row a model that was looked at. Empty where none was."""
+    looks: dict[str, dict[str, float]] = {}
+    ends: dict[str, str] = {}
+    for name, model in story.models.items():
+        seen = showcase.curves(model)
+        if last := {quantity.removeprefix("monitor/"): values[-1] for quantity, (_, values) in seen.items() if quantity.startswith("monitor/")}:
+            looks[name] = last
+            step = seen.get("fell_back_to_step", ([], []))[1]
+            ends[name] = f"fell back to step {step[-1]:.0f}" if step else "to its end"
+    columns = list(dict.fromkeys(quantity for last in looks.values() for quantity in last))
+    rows = [
+        {"name": name, "style": story.styles[name], "end": ends[name], "cells": [f"{last[c]:.3g}" if c in last else "" for c in columns]}
+        for name, last in looks.items()
+    ]
+    return {"columns": [column.replace("_", " ") for column in columns], "rows": rows} if rows else {}
+
+
 def costs(story: Story) -> dict[str, Any]:
-    """What models take to run: columns, and a row a model; the same networks trained alone are left out. Empty without the protocol."""
+    """What models took to train and take to run: columns, and a row a model, whose seeds are one."""
     rows: dict[str, dict[str, Any]] = {}
     for name in story.models:
-        if story.roles[name] != "alone" and group(name) not in rows:
+        if group(name) not in rows:
             members = {other for other in story.models if group(other) == group(name)}
-            if found := cost_of(story.rows, members):
-                what = lineage.encoder(story.models[name].encoder.model_dump())
-                rows[group(name)] = {"name": group(name), "what": what, "style": story.styles[name], "cost": found}
+            size = next((row.parameters for row in story.rows if row.model in members), None)
+            seconds = [given["seconds"] for other in members if "seconds" in (given := story.results["budget"].get(other, {}))]
+            cost = ({} if size is None else {"parameters": size}) | cost_of(story.rows, members)
+            trained = words.duration(statistics.fmean(seconds)) if seconds else ""
+            what = lineage.encoder(story.models[name].encoder.model_dump())
+            rows[group(name)] = {"name": group(name), "what": what, "style": story.styles[name], "trained": trained, "cost": cost}
     shown = [metric for metric in COLUMNS if any(metric in row["cost"] for row in rows.values())]
     for row in rows.values():
-        row["cells"] = [_price(metric, row["cost"].get(metric)) for metric in shown]
-    return {"columns": [COLUMNS[metric] for metric in shown], "rows": list(rows.values()), "devices": story.results["timed_on"]} if rows else {}
+        row["cells"] = [row["trained"], *(_price(metric, row["cost"].get(metric)) for metric in shown)]
+    return {"columns": ["training", *(COLUMNS[metric] for metric in shown)], "rows": list(rows.values()), "devices": story.results["timed_on"]}
 
 
 def _price(metric: str, value: float | None) -> str:

@@ -9,7 +9,7 @@ from ssl_tasks.evaluate.metrics import METRICS
 from ssl_tasks.evaluate.results import Row
 from ssl_tasks.evaluate.wording import enumerated
 
-MINUS = "\N{MINUS SIGN}"
+MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 def scale(metric: str) -> float:
