@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import get_args
+
+from schemas.protocols.robustness import Corruption
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ METRICS: dict[str, Facts] = {
     "corrupted_error": Facts("corrupted error", better=-1, percent=True, decimals=1, most=1.0),
     "mce": Facts("mCE", better=-1, percent=True, decimals=1),
     "relative_mce": Facts("relative mCE", better=-1, percent=True, decimals=1, least=-math.inf, shown=False),
+    **{f"error_{kind}": Facts(f"error, {kind.replace('_', ' ')}", better=-1, percent=True, decimals=1, most=1.0, shown=False) for kind in get_args(Corruption)},
     "drop": Facts("drop", better=-1, percent=True, decimals=1, least=-1.0, most=1.0),
     "mean_class": _score("mean class"),
     "worst_class": _score("worst class"),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +27,14 @@ class World:
         job: whose workspace, cache and inputs it is of.
         parts: which of its images play which part.
         device: on which models run.
+        shared: what protocols keep for the next model, such as a baseline's errors.
     """
 
     job: Job
     stage: Evaluate
     parts: Split
     device: str = "cpu"
+    shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     _others: dict[str, "World"] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod

@@ -39,8 +39,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "propagation": {"annotations": "drawn"},
     "correspondence": {"annotations": "drawn"},
     "lidar": {"views": 3},
-    "corruptions": {"severities": [1, 5], "samples": 8},
-    "shift": {"dataset": "other"},
+    "corruptions": {"severities": [1, 5], "samples": 8, "probe": "knn"},
+    "shift": {"dataset": "other", "probe": "knn"},
+    "groups": {"probe": "knn"},
+    "reliability": {"probe": "knn"},
     "out_of_distribution": {"dataset": "other", "k": 3},
 }
 """Of each protocol settings under which it takes a second, where its own take longer or some must be given."""

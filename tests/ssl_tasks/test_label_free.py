@@ -20,11 +20,12 @@ from ssl_tasks.checkpoints import save_encoder, save_training_state
 from ssl_tasks.evaluate.findings import Number, Skipped
 from ssl_tasks.evaluate.label_free.alpha_req import slope
 from ssl_tasks.evaluate.label_free.augmented import views
-from ssl_tasks.evaluate.label_free.covariance import drawn, eigenvalues
+from ssl_tasks.evaluate.label_free.covariance import eigenvalues
 from ssl_tasks.evaluate.label_free.lidar import lidar
 from ssl_tasks.evaluate.label_free.rotation import rotated_in
 from ssl_tasks.evaluate.label_free.spectrum import dimensions, head
 from ssl_tasks.evaluate.protocols import apply
+from ssl_tasks.evaluate.sampling import drawn
 from ssl_tasks.evaluate.subject import Subject
 from ssl_tasks.measures import alignment
 from ssl_tasks.methods import build

@@ -4,6 +4,7 @@ Shapes: Q images, K classes. An image of a class that the classifier does not kn
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,11 +46,26 @@ def calibration_error(logits_QK: Floats, labels_Q: Ints, bins: int, temperature:
 
     A bin holds its upper edge, not its lower one, as in the paper.
     """
-    confidence, chosen = (x.numpy() for x in (_log(logits_QK) / temperature).softmax(1).max(1))
-    right = chosen == labels_Q
+    found = binned(logits_QK, labels_Q, bins, temperature)
     # Summed in the bins, n (accuracy - confidence) is the count of right images less the sum of their confidences.
-    gaps = np.bincount(_bins(confidence, bins), weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels_Q))
+    return float(np.abs(found.right - found.confidence).sum() / len(labels_Q))
+
+
+class Bins(NamedTuple):
+    """Of each bin of confidence, (bins,): how many images it holds, the sum of their confidences, and how many of them are right."""
+
+    images: Floats
+    confidence: Floats
+    right: Floats
+
+
+def binned(logits_QK: Floats, labels_Q: Ints, bins: int, temperature: float = 1.0) -> Bins:
+    """Images by how sure their class is."""
+    confidence, chosen = (x.numpy() for x in (_log(logits_QK) / temperature).softmax(1).max(1))
+    numbers = _bins(confidence, bins)
+    weights = np.ones(len(labels_Q)), confidence, (chosen == labels_Q).astype(np.float64)
+    sums: list[Floats] = [np.bincount(numbers, each, minlength=bins).astype(np.float64) for each in weights]
+    return Bins(*sums)
 
 
 def _bins(confidence: Floats, bins: int) -> Ints:

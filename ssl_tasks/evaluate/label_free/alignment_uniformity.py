@@ -16,7 +16,7 @@ from schemas.errors import UserError
 from schemas.protocols.label_free import AlignmentUniformity
 from ssl_tasks.evaluate.findings import Number
 from ssl_tasks.evaluate.label_free.augmented import views
-from ssl_tasks.evaluate.label_free.covariance import drawn
+from ssl_tasks.evaluate.sampling import drawn
 from ssl_tasks.evaluate.subject import Subject
 from ssl_tasks.measures import uniformity
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from schemas.errors import UserError
 from schemas.protocols.label_free import AlphaReQ
 from ssl_tasks.evaluate.findings import Number
-from ssl_tasks.evaluate.label_free.covariance import drawn, eigenvalues
+from ssl_tasks.evaluate.label_free.covariance import eigenvalues
+from ssl_tasks.evaluate.sampling import drawn
 from ssl_tasks.evaluate.subject import Subject
 
 _FEWEST = 3

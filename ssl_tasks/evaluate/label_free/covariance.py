@@ -6,18 +6,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.errors import UserError
-from ssl_tasks.evaluate.neighbours import Floats, Ints
+from ssl_tasks.evaluate.neighbours import Floats
 
 _BLOCK = 4096
 """Rows that are turned into float64 at a time."""
-
-
-def drawn(rows: Ints, samples: int, seed: int) -> Ints:
-    """At most so many of some rows, at random without replacement, in their order."""
-    if len(rows) <= samples:
-        return rows
-    chosen: Ints = np.sort(np.random.default_rng(seed).choice(rows, samples, replace=False))
-    return chosen
 
 
 def eigenvalues(features: Floats, device: str = "cpu") -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from schemas.errors import UserError
 from schemas.protocols.label_free import LiDAR
 from ssl_tasks.evaluate.findings import Number
 from ssl_tasks.evaluate.label_free.augmented import views
-from ssl_tasks.evaluate.label_free.covariance import drawn
+from ssl_tasks.evaluate.sampling import drawn
 from ssl_tasks.evaluate.subject import Subject
 
 EPSILON = 1e-8

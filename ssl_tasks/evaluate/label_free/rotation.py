@@ -17,9 +17,9 @@ from schemas.artifacts import MANIFEST, Checkpoint, read
 from schemas.job import Job
 from schemas.protocols.label_free import Rotation
 from ssl_tasks.evaluate.findings import Number, Skipped, right
-from ssl_tasks.evaluate.label_free.covariance import drawn
 from ssl_tasks.evaluate.neighbours import Floats, Ints
 from ssl_tasks.evaluate.probes import STRENGTHS, logistic
+from ssl_tasks.evaluate.sampling import drawn
 from ssl_tasks.evaluate.subject import Subject
 
 TURNS = 4

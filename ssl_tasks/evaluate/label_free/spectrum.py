@@ -24,9 +24,10 @@ from schemas.protocols.label_free import Spectrum
 from ssl_tasks import methods
 from ssl_tasks.checkpoints import TRAINING, load_training_state
 from ssl_tasks.evaluate.findings import Finding, Number, Plate
-from ssl_tasks.evaluate.label_free.covariance import drawn, eigenvalues
+from ssl_tasks.evaluate.label_free.covariance import eigenvalues
 from ssl_tasks.evaluate.neighbours import Floats
 from ssl_tasks.evaluate.report.palette import WIDTH, dress
+from ssl_tasks.evaluate.sampling import drawn
 from ssl_tasks.evaluate.subject import Subject
 from ssl_tasks.method import Method
 from ssl_tasks.nn.ema import Teacher
