@@ -5,6 +5,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from schemas.spec import Kinded, Spec
+from schemas.views import Views
+
+VIEWS = Views(count=1, scale=(0.35, 1.0), jitter=0.0, grey=0.0, blur=0.0)
+"""Of the images that a classifier is trained on: one an image, a crop of most of it."""
 
 
 class StrategySpec(Spec):

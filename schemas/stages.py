@@ -12,7 +12,7 @@ from schemas.embeddings import File
 from schemas.encoders import Encoder
 from schemas.evaluation import Comparison, Evaluate
 from schemas.exports import Format, Registered
-from schemas.finetuning import Full, Strategy
+from schemas.finetuning import VIEWS, Full, Strategy
 from schemas.methods import DINOv3, Method
 from schemas.sources import Source
 from schemas.spec import Kinded, Unfit
@@ -156,7 +156,7 @@ class Finetune(StageBase):
     batch_norm: Literal["frozen", "trained"] | None = Field(
         None, description="frozen: normalise by the checkpoint's statistics; where not given frozen for a checkpoint, trained from nothing"
     )
-    views: Views = Field(Views(count=1, scale=(0.35, 1.0), jitter=0.0, grey=0.0, blur=0.0), description="of the train images; one an image")
+    views: Views = Field(VIEWS, description="of the train images; one an image")
     train: Train = Field(Train(), description="budget and optimizer")
     seed: Seed = 0
 

@@ -74,7 +74,7 @@ class MLPProbe(ProtocolSpec):
 
     version, title, needs, fitting = "mlp_probe@1", "MLP probe", _OF_CLASSES, True
     kind: Literal["mlp_probe"] = "mlp_probe"
-    width: PositiveFloat = Field(2.0, description="of the hidden layer, in feature dimensions")
+    width: PositiveFloat = Field(2.0, description="of the hidden layer, in feature dimensions; 2,048 units at most")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="between the layers")
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)] = Field([3e-4, 1e-3, 3e-3], description="of AdamW; the best on held-out images counts")
     epochs: PositiveInt = Field(100, description="at most")

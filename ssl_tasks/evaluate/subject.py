@@ -152,7 +152,7 @@ class Subject:
             what: names them, with all that they follow from besides the network and how its images are prepared; empty for `features`.
             make: fills them, a batch at a time.
         """
-        identity = self._identity() | ({"what": what} if what else {})
+        identity = self.identity() | ({"what": what} if what else {})
         return features.kept(self.world.job.cache, identity, (len(self.world.table), width), make, self.world.stage.resources.store)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -206,7 +206,8 @@ class Subject:
 
         return Said(classifier.classes, logits(parts.queries), labels[parts.queries], logits(held), labels[held])
 
-    def _identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, object]:
+        """What a network's features follow from, as JSON values: its weights, its images, and how they are prepared."""
         assert self.artifact
         weights = self.artifact.files[WEIGHTS] if self.role != "random" else f"seed {self.world.seed}"
         table = self.world.table

@@ -24,6 +24,8 @@ from ssl_tasks.evaluate.subject import Subject
 
 _BLOCK = 4096
 """Images that are scored at a time."""
+WIDEST = 2048
+"""Units of a hidden layer at most: raw pixels of 32 x 32 have 3,072 dimensions."""
 _EPSILON = 1e-6
 """Added to a deviation, as some dimensions of a feature may be constant."""
 
@@ -57,9 +59,9 @@ def judge(protocol: MLPProbe, subject: Subject) -> Iterator[Number]:
 def meaning(protocol: MLPProbe) -> str:
     rates = ", ".join(f"{rate:g}" for rate in protocol.learning_rates)
     return (
-        f"A head with one hidden layer ({protocol.width:g} times as wide as the features, GELU, dropout {protocol.dropout:g}) on "
-        f"standardised frozen features, by AdamW (learning rates {rates}), at most {protocol.epochs} epochs. A tenth of the train images is held out: training stops after "
-        f"{protocol.patience} epochs that are no better on them, and the epoch and rate that are best on them count."
+        f"A head with one hidden layer ({protocol.width:g} times as wide as the features, at most {WIDEST:,} units, GELU, dropout {protocol.dropout:g}) on "
+        f"standardised frozen features, by AdamW (learning rates {rates}), at most {protocol.epochs} epochs. A tenth of the train "
+        f"images is held out: training stops after {protocol.patience} epochs that are no better on them, and the epoch and rate that are best on them count."
     )
 
 
@@ -95,7 +97,7 @@ def train(x: Floats, y: Ints, held_x: Floats, held_y: Ints, classes: int, rate: 
 def mlp(x: Floats, classes: int, protocol: MLPProbe) -> nn.Sequential:
     """The head before its first step; what standardises features is its first layer, and not trained."""
     dim = x.shape[1]
-    hidden = max(1, round(protocol.width * dim))
+    hidden = min(WIDEST, max(1, round(protocol.width * dim)))
     return nn.Sequential(Standard(x), nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(protocol.dropout), nn.Linear(hidden, classes))
 
 
