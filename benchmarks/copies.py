@@ -26,9 +26,9 @@ from PIL import Image
 
 from schemas import methods as configs
 from schemas.training import AdamW, Train
-from ssl_tasks.curate.measures import dhash, looks, phash
 from ssl_tasks.data.edits import HELD_OUT, copy
 from ssl_tasks.data.folder import listing
+from ssl_tasks.data.measures import dhash, looks, phash
 from ssl_tasks.data.store import centre_square
 from ssl_tasks.data.views import MEAN_STD
 from ssl_tasks.evaluate.grouping.average_precision import (

@@ -24,10 +24,10 @@ import pyarrow as pa
 from common import finish, machine
 from PIL import Image
 
-from ssl_tasks.curate.measures import SCHEMA, VERSION, Measure
 from ssl_tasks.curate.shards import of_each, threads
 from ssl_tasks.data.folder import walk
 from ssl_tasks.data.known import Known
+from ssl_tasks.data.measures import SCHEMA, VERSION, Measure
 
 
 def drawn(folder: Path, side: int, count: int) -> Path:

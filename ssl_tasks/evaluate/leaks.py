@@ -1,4 +1,4 @@
-"""Whether models were trained on near duplicates of the images that they are judged on, as far as their datasets' records tell."""
+"""Whether models were trained on near duplicates of the images that they are judged on, as far as their datasets' records, or hashes, tell."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from schemas.artifacts import Artifact, Checkpoint, Dataset, read
 from schemas.job import Job
 from ssl_tasks.data import leaks, manifest
+from ssl_tasks.evaluate.alike import Alike
 from ssl_tasks.evaluate.wording import enumerated
 
 
@@ -23,6 +24,7 @@ class Leak:
         unchecked: evaluated images that some training dataset was not compared with.
         datasets: names of the training datasets.
         lax: those of them for which images are unchecked.
+        by_hash: of `train_images`, those that only their perceptual hash tells; 0 unless the evaluation asks for it.
     """
 
     train_images: int
@@ -32,13 +34,15 @@ class Leak:
     of: int
     datasets: tuple[str, ...]
     lax: tuple[str, ...]
+    by_hash: int = 0
 
 
-def found(job: Job, models: Mapping[str, Checkpoint], evaluated: NDArray[np.object_]) -> dict[str, Leak]:
+def found(job: Job, models: Mapping[str, Checkpoint], evaluated: NDArray[np.object_], near: Alike | None = None) -> dict[str, Leak]:
     """Of each model what leaks into it.
 
     Args:
         evaluated: (Q,), sha256 of the files of the images that models are judged on.
+        near: finds near duplicates besides those that are recorded.
 
     Raises:
         UserError: where a manifest or a record of leaks is damaged.
@@ -49,7 +53,7 @@ def found(job: Job, models: Mapping[str, Checkpoint], evaluated: NDArray[np.obje
         datasets = {d.key: d for d in trained_on(job, model)}
         for key, dataset in datasets.items():
             if key not in seen:
-                seen[key] = _Seen.of(dataset, evaluated)
+                seen[key] = _Seen.of(dataset, evaluated, near)
         each = [seen[key] for key in datasets]
         touched = np.logical_or.reduce([s.touched for s in each], initial=False) if each else np.zeros(len(evaluated), bool)
         unchecked = np.logical_or.reduce([~s.checked for s in each]) if each else np.zeros(len(evaluated), bool)
@@ -57,14 +61,15 @@ def found(job: Job, models: Mapping[str, Checkpoint], evaluated: NDArray[np.obje
             len(frozenset().union(*(s.train for s in each))), int(touched.sum()), len(frozenset().union(*(s.equal for s in each))),
             int(unchecked.sum()), len(evaluated), tuple(d.stage for d in datasets.values()),
             tuple(d.stage for d, s in zip(datasets.values(), each, strict=True) if not s.checked.all()),
+            len(frozenset().union(*(s.by_hash for s in each))),
         )  # fmt: skip
 
     return {name: of(model) for name, model in models.items()}
 
 
-def among_labels(dataset: Dataset, evaluated: NDArray[np.object_]) -> dict[str, int]:
+def among_labels(dataset: Dataset, evaluated: NDArray[np.object_], near: Alike | None = None) -> dict[str, int]:
     """Of the labelled train images that protocols compare with, how many are known to be like evaluated ones, and like how many."""
-    seen = _Seen.of(dataset, evaluated)
+    seen = _Seen.of(dataset, evaluated, near)
     return {"train_images": len(seen.train), "evaluated_images": int(seen.touched.sum()), "of": len(evaluated)}
 
 
@@ -75,24 +80,30 @@ def as_json(leaks: Mapping[str, Leak]) -> dict[str, dict[str, object]]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One training dataset: files of its train images that leak, and that are equal; of each evaluated image if it is touched, and checked."""
+    """One training dataset: files of its train images that leak, of which are equal or told by hash alone; of each test image if it is touched, checked."""
 
     train: frozenset[str]
     equal: frozenset[str]
     touched: NDArray[np.bool_]
     checked: NDArray[np.bool_]
+    by_hash: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(dataset: Dataset, evaluated: NDArray[np.object_]) -> "_Seen":
+    def of(dataset: Dataset, evaluated: NDArray[np.object_], near: Alike | None) -> "_Seen":
         train = manifest.kept(manifest.read(dataset))
         files = manifest.column(train, "sha256")
         pairs = leaks.read(dataset, leaks.PAIRS)
-        near = manifest.column(pairs, "eval_sha256")
-        kept = np.isin(pairs["train_id"].to_numpy(), train["id"].to_numpy()) & manifest.among(near, evaluated)
+        of = manifest.column(pairs, "eval_sha256")
+        kept = np.isin(pairs["train_id"].to_numpy(), train["id"].to_numpy()) & manifest.among(of, evaluated)
         equal = frozenset(files[manifest.among(files, evaluated)].tolist())
         checked = manifest.among(evaluated, manifest.column(leaks.read(dataset, leaks.CHECKED), "eval_sha256"))
         leaking = equal | frozenset(manifest.column(pairs, "train_sha256")[kept].tolist())
-        return _Seen(leaking, equal, manifest.among(evaluated, near[kept]) | manifest.among(evaluated, files), checked)
+        touched = manifest.among(evaluated, of[kept]) | manifest.among(evaluated, files)
+        if near is None or not len(evaluated):
+            return _Seen(leaking, equal, touched, checked)
+        trains, tests, all_of_them = near.of(train)
+        by_hash = frozenset(files[trains].tolist()) - leaking
+        return _Seen(leaking | by_hash, equal, touched | tests, checked | all_of_them, by_hash)
 
 
 def trained_on(job: Job, model: Artifact) -> list[Dataset]:

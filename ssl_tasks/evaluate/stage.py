@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from schemas.artifacts import Artifact, Checkpoint
@@ -17,6 +18,7 @@ from schemas.stages import Evaluate
 from ssl_tasks.artifacts import draft, seal
 from ssl_tasks.data import manifest
 from ssl_tasks.evaluate import expecting, leaks, protocols, results, summaries, timing
+from ssl_tasks.evaluate.alike import Alike
 from ssl_tasks.evaluate.judging import judged, repeated
 from ssl_tasks.evaluate.lineage import chain, epochs, last_or_best
 from ssl_tasks.evaluate.results import Role
@@ -55,7 +57,9 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
     seeds = summaries.summaries(rows)
     expected = expecting.held(stage, rows, roles, skipped)
     evaluated = manifest.column(world.table, "sha256")[world.parts.queries]
-    leaking, labels = leaks.found(job, models, evaluated), leaks.among_labels(world.dataset, evaluated if world.parts.labelled else evaluated[:0])
+    near = Alike(job.workspace, job.cache, world.table.take(pa.array(world.parts.queries)), stage.seed, tracker.note) if stage.leakage == "near" else None
+    leaking = leaks.found(job, models, evaluated, near)
+    labels = leaks.among_labels(world.dataset, evaluated if world.parts.labelled else evaluated[:0], near)
     found = {
         "rows": [{**row.as_json(), "leaking": row.model in leaking and leaking[row.model].train_images > 0} for row in rows],
         "summaries": seeds,

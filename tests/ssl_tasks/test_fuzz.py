@@ -22,7 +22,7 @@ import json, sys, time
 sys.path.insert(0, sys.argv[1])
 from mutants import mutants
 from peak_memory import highest
-from ssl_tasks.curate.measures import looks
+from ssl_tasks.data.measures import looks
 from ssl_tasks.data.images import Unreadable, header, open_image, pixel_digest
 
 def answer(data):

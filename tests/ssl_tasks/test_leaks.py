@@ -11,7 +11,7 @@ from PIL import Image
 
 from schemas.artifacts import Artifact
 from schemas.job import Job
-from ssl_tasks.evaluate import leaks
+from ssl_tasks.evaluate import alike, leaks
 from ssl_tasks.evaluate.leaks import Leak
 
 
@@ -95,3 +95,40 @@ def test_a_dataset_checked_in_part_is_said_to_be() -> None:
     leak = Leak(0, 0, 0, 200, 500, ("clean",), ("clean",))
     assert leaks.warnings({"teacher": leak}) == []
     assert leaks.remarks({"teacher": leak}) == ["teacher: 200 of the 500 test images not checked for leaks; add the step `leakage` to what makes clean."]
+
+
+class TestNear:
+    """A re-encoded copy that no step looked for."""
+
+    def test_hashes_tell_what_records_do_not_where_they_are_asked_for(self, workspace: Path, world: dict[str, Artifact]) -> None:
+        found, rows, page = self.judged(workspace, world, "near")
+        assert {name: (leak["train_images"], leak["evaluated_images"], leak["by_hash"]) for name, leak in found.items()} == {"on_raw": (2, 2, 1)}
+        assert found["on_raw"]["unchecked"] == 0
+        assert "on_raw was trained on 2 near duplicates of 2 of the 12 images that it is tested on: its numbers are inflated." in page
+        assert all(row["leaking"] for row in rows if row["model"] == "on_raw")
+        recorded, _, _ = self.judged(workspace, world, "recorded")
+        assert (recorded["on_raw"]["train_images"], recorded["on_raw"]["by_hash"]) == (1, 0)
+
+    def test_baselines_are_never_said_to_leak(self, workspace: Path, world: dict[str, Artifact]) -> None:
+        assert not any(row["leaking"] for row in self.judged(workspace, world, "near")[1] if row["model"] == "pixels")
+
+    def test_of_a_set_too_large_some_are_looked_at_and_it_stays_unchecked(
+        self, workspace: Path, world: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(alike, "MOST", 20)
+        assert self.judged(workspace, world, "near")[0]["on_raw"]["unchecked"] == 12
+
+    def test_bits_are_compared_all_with_all_and_equal_hashes_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(alike, "_BLOCK", 8)
+        first = np.array([0b0, 0b111111, 0b0, 0xFF00], np.uint64)
+        near, like = alike.alike(first, np.array([0b11111, 0xFF00FF0000], np.uint64), 5)
+        assert near.tolist() == [True, True, True, False]
+        assert like.tolist() == [True, False]
+
+    @staticmethod
+    def judged(workspace: Path, world: dict[str, Artifact], leakage: str) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+        inputs = {name: world[name].key for name in ("raw", "on_raw")}
+        fields: dict[str, Any] = {"models": ["on_raw"], "compare": [], "baselines": ["pixels"], "protocols": [{"kind": "knn", "k": 3}]}
+        report = done(evaluation(workspace, inputs, dataset="raw", leakage=leakage, **fields))[""]
+        found = json.loads(report.path("results.json").read_text())
+        return found["leaks"], found["rows"], report.path("report.html").read_text()

@@ -10,10 +10,10 @@ from scipy.fft import dctn
 from scipy.ndimage import laplace
 from test_curate import curated, raw, save, smooth
 
-from ssl_tasks.curate import measures as made
 from ssl_tasks.curate import shards
-from ssl_tasks.curate.measures import Measure, dhash, looks, phash, sharpness
 from ssl_tasks.data import manifest
+from ssl_tasks.data import measures as made
+from ssl_tasks.data.measures import Measure, dhash, looks, phash, sharpness
 
 
 def bits(value: int) -> list[int]:
