@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, NonNegativeInt, StringConstraints, field_validator, model_validator
 
 from schemas import references
-from schemas.spec import Spec
+from schemas.errors import did_you_mean
+from schemas.spec import Spec, Unfit
 from schemas.stages import Stage
 from schemas.starts import Name
 
@@ -23,6 +24,7 @@ class Schedule(Spec):
 
     cron: str = Field(description="five cron fields, such as `0 3 * * 1`")
     timezone: str = Field("UTC", description="IANA name of the time zone that the fields are read in")
+    force: list[str] = Field([], description="stages that each run of the deployment makes again though nothing changed: whether the code still learns")
 
     @field_validator("cron")
     @classmethod
@@ -70,6 +72,13 @@ class Pipeline(Spec):
     def _references_hold(self) -> Self:
         if found := list(references.problems(self.stages, {n: s.kind for n, s in self.stages.items()})):
             raise BrokenReferences(found)
+        return self
+
+    @model_validator(mode="after")
+    def _forces_stages(self) -> Self:
+        for i, name in enumerate(self.schedule.force if self.schedule else []):
+            if name not in self.stages:
+                raise Unfit(f"no stage '{name}'; {did_you_mean(name, self.stages) or 'there are: ' + ', '.join(self.stages)}", f"schedule.force.{i}")
         return self
 
     def order(self) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import InvalidPipeline, Problem, UserError
-from workflows.engine import cli_models
+from workflows.engine import cli_compare, cli_models
 from workflows.engine.cli_options import DONE, FAILED, INTERRUPTED, INVALID, Json, Workspace, print_json
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_models.app)
+app.add_typer(cli_compare.app)
 
 File = Annotated[Path, typer.Argument(help="Pipeline YAML", show_default=False)]
 Sets = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as stages.teacher.train.epochs=5.", show_default=False)]
@@ -215,7 +216,7 @@ def schema() -> None:
 
 @app.command(epilog="Example: sslflow deploy workflows/quickstart.yaml --pool local --cron '0 3 * * 1'")
 def deploy(
-    file: File,
+    file: Annotated[Path, typer.Argument(help="Pipeline YAML, or a folder of which each with a schedule is deployed", show_default=False)],
     pool: Annotated[str, typer.Option(help="Prefect work pool whose workers run it.")],
     cron: Annotated[str, typer.Option(help="Schedule; the YAML's own where not given.")] = "",
     sets: Sets = [],  # noqa: B006
@@ -223,9 +224,11 @@ def deploy(
 ) -> None:
     """Register the pipeline as a Prefect deployment, with its parameters and schedule."""
     from workflows.engine.deploy import deploy as register
+    from workflows.engine.deploy import scheduled
 
-    name = register(file, pool, cron or None, overrides=tuple(sets), workspace=workspace.resolve())
-    print(f"deployed {name}; start it with: prefect deployment run '{name}'")
+    for each in scheduled(file) if file.is_dir() else [file]:
+        name = register(each, pool, cron or None, overrides=tuple(sets), workspace=workspace.resolve())
+        print(f"deployed {name}; start it with: prefect deployment run '{name}'")
 
 
 @app.command(epilog="Example: sslflow up --worker")

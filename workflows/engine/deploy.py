@@ -37,6 +37,7 @@ def deploy(file: Path, pool: str, cron: str | None = None, name: str | None = No
         check_pool(stage_name, stage, pool)
     schedule = _schedule(cron, pipeline.schedule)
     values = {"file": str(file.resolve()), "workspace": str(workspace.resolve()), "overrides": list(overrides), "params": {}}
+    values |= {"force": pipeline.schedule.force} if pipeline.schedule and pipeline.schedule.force else {}
     with servers.named():
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -64,11 +65,23 @@ def deploy(file: Path, pool: str, cron: str | None = None, name: str | None = No
     return f"{pipeline.name}/{name or pipeline.name}"
 
 
+def scheduled(folder: Path) -> list[Path]:
+    """The pipelines of a folder that state when they run.
+
+    Raises:
+        UserError: where one is invalid, or none is scheduled.
+    """
+    found = [file for file in sorted(folder.glob("*.yaml")) if load(file).schedule]
+    if not found:
+        raise UserError(f"{folder} has no pipeline with a `schedule`; name the file that is to be deployed")
+    return found
+
+
 def _schedule(cron: str | None, stated: Schedule | None) -> Schedule | None:
     if cron is None:
         return stated
     try:
-        return Schedule(cron=cron, timezone=stated.timezone if stated else "UTC")
+        return Schedule(cron=cron, timezone=stated.timezone if stated else "UTC", force=stated.force if stated else [])
     except ValidationError as error:
         raise UserError(f"--cron '{cron}': {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
@@ -88,6 +101,7 @@ def parameter_schema(params: Mapping[str, Any]) -> dict[str, Any]:
                 "additionalProperties": False,
             },
             "overrides": {"type": "array", "title": "overrides", "position": 1, "items": {"type": "string"}, "description": "as after --set: stages.x.y=5"},
+            "force": {"type": "array", "title": "force", "position": 4, "items": {"type": "string"}, "description": "stages that are made again"},
             "file": {"type": "string", "title": "file", "position": 2, "description": "the pipeline's YAML on the worker's host"},
             "workspace": {"type": "string", "title": "workspace", "position": 3, "description": "folder with .sslflow and data on the worker's host"},
         },

@@ -9,7 +9,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 
 @flow(name="sslflow", persist_result=False)
-def pipeline(file: str, workspace: str, overrides: list[str] | None = None, params: dict[str, Any] | None = None) -> State[Any]:
+def pipeline(file: str, workspace: str, overrides: list[str] | None = None, params: dict[str, Any] | None = None, force: list[str] | None = None) -> State[Any]:
     """Run a pipeline as `sslflow run` does; what was made before is reused.
 
     Args:
@@ -17,10 +17,11 @@ def pipeline(file: str, workspace: str, overrides: list[str] | None = None, para
         workspace: the folder with `.sslflow/` and the data, on the worker's host.
         overrides: as after `--set`.
         params: values for the parameters that the YAML declares.
+        force: stages that are made again.
     """
-    from workflows.engine.run import run_pipeline
+    from workflows.engine.run import Selection, run_pipeline
 
-    outcome = run_pipeline(Path(file), Path(workspace), overrides or [], params or {})
+    outcome = run_pipeline(Path(file), Path(workspace), overrides or [], params or {}, Selection(force=force or []))
     if outcome.status == "cancelled":
         return Cancelled(message="interrupted; the next run goes on from the last checkpoint")
     if outcome.status == "failed":

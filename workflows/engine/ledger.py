@@ -4,19 +4,26 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from schemas import job
+from schemas.artifacts import MANIFEST, Artifact, read
 from schemas.errors import UserError
 
 RUNS = Path(".sslflow/runs")
 LOCKS = Path(".sslflow/locks")
 RECORD = "run.json"
+ARTIFACTS = "artifacts"
+NUMBERS = ("results.json", "items.npz")
+"""Files of a report that a run keeps."""
 
 
 class Run:
@@ -69,6 +76,34 @@ def runs(workspace: Path) -> Iterator[dict[str, Any]]:
         if record["status"] == "running" and not _alive(record["pid"]):
             record["status"] = "died"
         yield record
+
+
+def keep(folder: Path, artifacts: Mapping[str, Artifact]) -> None:
+    """Keep in a run's folder what was known of its artifacts, and the numbers of its reports: a later run may make them again under the same keys.
+
+    Args:
+        artifacts: by reference, such as `students.small`.
+    """
+    for reference, artifact in artifacts.items():
+        kept = folder / ARTIFACTS / reference.replace("/", "_")
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in (MANIFEST, *(set(NUMBERS) & artifact.files.keys())):
+            shutil.copyfile(artifact.path(name), kept / name)
+
+
+def artifacts(workspace: Path, record: Mapping[str, Any]) -> dict[str, Artifact]:
+    """What is made of a run, by reference, as it was when the run ended; of one that did not end, as it is."""
+    found: dict[str, Artifact] = {}
+    for name, stage in record["stages"].items():
+        for output, key in stage.get("outputs", {}).items():
+            reference = f"{name}.{output}" if output else name
+            kept = workspace / RUNS / record["id"] / ARTIFACTS / reference.replace("/", "_")
+            with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+                if kept.is_dir():
+                    found[reference] = read(kept)
+                elif stage["status"] in ("done", "reused", "failed"):  # a report whose numbers are not as expected is there too
+                    found[reference] = read(workspace / job.ARTIFACTS / key)
+    return found
 
 
 def last_keys(workspace: Path, pipeline: str) -> dict[str, dict[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from schemas.annotations import places
-from schemas.artifacts import sha256
+from schemas.artifacts import Artifact, sha256
 from schemas.errors import UserError
 from schemas.load import load, warnings
 from schemas.pipeline import Pipeline
@@ -176,6 +176,7 @@ def _execute(plan: Plan, file: Path, overrides: Sequence[str], params: Mapping[s
         except KeyboardInterrupt:
             status = "cancelled"
         finally:
+            ledger.keep(record.folder, references(plan))
             experiment.finish(status, results(plan))
     finally:
         record.finish(status)
@@ -201,6 +202,11 @@ def _manifests(plan: Plan) -> dict[str, Path]:
     """Of each Dataset that is made, the manifest."""
     datasets = (p for p in plan.stages.values() if p.stage.makes == "Dataset" and p.status != "skipped")
     return {f"{plan.pipeline.name}/{p.name.replace('/', '_')}": a.path("manifest.parquet") for p in datasets for a in plan.artifacts(p).values()}
+
+
+def references(plan: Plan) -> dict[str, Artifact]:
+    """What is made of a plan, by reference: `teacher`, `students.small`."""
+    return {f"{p.name}.{o}" if o else p.name: a for p in plan.stages.values() if p.status != "skipped" for o, a in plan.artifacts(p).items()}
 
 
 def results(plan: Plan) -> dict[str, float]:
