@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from schemas.errors import UserError
 from schemas.protocols.frozen import KNN
 from ssl_tasks.evaluate.findings import Number, right
-from ssl_tasks.evaluate.neighbours import Floats, Ints, neighbours
+from ssl_tasks.evaluate.neighbours import Floats, Ints, Rows, neighbours
 from ssl_tasks.evaluate.probes import among_top, votes
 from ssl_tasks.evaluate.subject import Subject
 
@@ -39,7 +39,7 @@ def searched(subject: Subject, k: int) -> tuple[Floats, Ints]:
     key = ("knn", max(k, *asked, 0))
     if key not in subject.shared:
         x = subject.features
-        subject.shared[key] = neighbours(x[parts.bank], x[parts.queries], key[1], subject.world.device)
+        subject.shared[key] = neighbours(Rows(x, parts.bank), Rows(x, parts.queries), key[1], subject.world.device)
     found: tuple[Floats, Ints] = subject.shared[key]
     return found
 
