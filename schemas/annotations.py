@@ -68,11 +68,11 @@ VideoAnnotations = Annotated[Drawn | Videos, *Kinded]
 
 
 def places(protocols: Iterable[Spec]) -> list[tuple[str, str, str]]:
-    """The files and folders that annotations of protocols lie in, as written, each with its protocol's kind and the field that names it."""
+    """The files and folders that protocols and their annotations read, as written, each with its protocol's kind and the field that names it."""
     found = []
     for protocol in protocols:
-        annotations = getattr(protocol, "annotations", None)
-        for field in type(annotations).model_fields if annotations else ():
-            if field in ("path", "file", "frames", "masks"):
-                found.append((getattr(protocol, "kind", ""), field, getattr(annotations, field)))
+        for prefix, owner in (("", protocol), ("annotations.", getattr(protocol, "annotations", None))):
+            for field in ("path", "file", "frames", "masks"):
+                if path := getattr(owner, field, None):
+                    found.append((getattr(protocol, "kind", ""), prefix + field, path))
     return found

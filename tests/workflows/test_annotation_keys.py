@@ -23,6 +23,7 @@ stages:
       - {kind: segmentation, annotations: {kind: masks, path: known/masks}}
       - {kind: detection, annotations: {kind: coco, file: known/boxes.json}}
       - {kind: propagation, annotations: {kind: videos, frames: known/frames, masks: known/tracks}}
+  worst: {kind: evaluate, dataset: raw, models: [teacher], protocols: [{kind: groups, file: known/groups.csv}]}
   plain: {kind: evaluate, dataset: raw, models: [teacher], protocols: [rank, {kind: depth, annotations: drawn}]}
 """
 
@@ -34,6 +35,7 @@ def workspace(tmp_path: Path) -> Path:
         (tmp_path / "known" / file).parent.mkdir(parents=True)
         (tmp_path / "known" / file).write_bytes(b"first")
     (tmp_path / "known/boxes.json").write_text("{}")
+    (tmp_path / "known/groups.csv").write_text("uri,group\n")
     return tmp_path
 
 
@@ -58,6 +60,15 @@ def test_a_file_that_changes_in_a_folder_or_comes_to_it_changes_the_key(workspac
     before = planned(workspace)
     (workspace / "known" / file).write_bytes(b"longer")
     assert changed(before, planned(workspace)) == ["report"]
+
+
+def test_a_changed_file_of_groups_changes_the_key_of_its_stage_alone(workspace: Path) -> None:
+    before = planned(workspace)
+    (workspace / "known/groups.csv").write_text("uri,group\na.png,beach\n")
+    assert changed(before, planned(workspace)) == ["worst"]
+    (workspace / "known/groups.csv").unlink()
+    with pytest.raises(UserError, match=r"^stages\.worst\.protocols: groups\.file: cannot read .*groups\.csv \(No such file"):
+        planned(workspace)
 
 
 def test_a_stage_that_judges_by_what_is_drawn_reads_no_files(workspace: Path) -> None:

@@ -129,7 +129,7 @@ def _stamp(name: str, stage: Stage, workspace: Path, version: str) -> str:
         files = {f"stages.{name}.steps.{i}.embedding.file": workspace / file for i, file in embedding_files(stage)}
         return "+".join(dict.fromkeys(_sha256_of_weights(key, path) for key, path in files.items()))
     if isinstance(stage, Evaluate):
-        named = [(f"stages.{name}.protocols: {kind}.annotations.{field}", workspace / path) for kind, field, path in places(stage.protocols)]
+        named = [(f"stages.{name}.protocols: {kind}.{field}", workspace / path) for kind, field, path in places(stage.protocols)]
         return "+".join(dict.fromkeys(of_annotations(key, path) for key, path in named))
     if not isinstance(stage, Ingest):
         return ""
