@@ -13,6 +13,7 @@ from PIL import Image
 
 from schemas.artifacts import Checkpoint, read
 from schemas.stages import Evaluate
+from ssl_tasks.evaluate import summaries
 from ssl_tasks.evaluate.findings import Plate
 from ssl_tasks.evaluate.leaks import Leak
 from ssl_tasks.evaluate.lineage import Link
@@ -40,7 +41,8 @@ class World:
         assert isinstance(job.stage, Evaluate)
         read_back = {name: read(self.workspace / ".sslflow/artifacts" / inputs[name]) for name in ("teacher", "small_alone")}
         checkpoints = {name: model for name, model in read_back.items() if isinstance(model, Checkpoint)}
-        return Story(job, job.stage, dict.fromkeys(checkpoints, "pretrained"), rows, [], {"budget": {}}, checkpoints, [], self.leaks)
+        found = {"budget": {}, "summaries": summaries.summaries(rows), "differences": summaries.differences(rows)}
+        return Story(job, job.stage, dict.fromkeys(checkpoints, "pretrained"), rows, [], found, checkpoints, [], self.leaks)
 
 
 class TestTables:

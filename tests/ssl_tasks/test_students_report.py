@@ -12,6 +12,7 @@ from scipy import stats
 
 from schemas.artifacts import Artifact, read
 from schemas.stages import Comparison
+from ssl_tasks.evaluate.comparing import mcnemar
 from ssl_tasks.evaluate.intervals import of_difference, over_images, over_seeds
 from ssl_tasks.evaluate.report import words
 from ssl_tasks.evaluate.report.palette import styles
@@ -88,6 +89,17 @@ class TestGroups:
         assert entry["measures"]["rank"]["distilled_minus_teacher"] == {"mean": 3.0, "values": [3.0]}
         assert flat([entry]) == {}
 
+    def test_of_one_seed_a_delta_is_paired_image_by_image_where_they_are_known(self) -> None:
+        def judged(model: str, right: int) -> Row:
+            return Row(model, "student", "knn", "knn@1", "accuracy", [right / 200], 200, 100, 64, "id", (np.arange(200) < right).astype(float))
+
+        (entry,) = students([judged("t", 190), judged("s", 180), judged("a", 178)], [Comparison(student="s", teacher="t", alone="a")], {})
+        less, more = (entry["measures"]["knn"][f"distilled_minus_{other}"] for other in ("teacher", "alone"))
+        assert (less["p"], more["p"]) == (mcnemar(0, 10), mcnemar(2, 0))
+        assert (less["within_noise"], more["within_noise"]) == (False, True)
+        assert less["low"] < -0.05 < less["high"] < 0
+        assert less["high"] < of_difference(0.9, 200, 0.95, 200).high  # which takes the images of both for other ones
+
     def test_no_interval_leaves_what_is_possible(self) -> None:
         rows = [row(f"s[seed={i}]", v) for i, v in enumerate([0.4, 1.0])] + [row(f"s[seed={i}]", v, "kl", "fidelity") for i, v in enumerate([0.1, 2.0])]
         (entry,) = students(rows, [Comparison(student=f"s[seed={i}]") for i in range(2)], {})
@@ -102,7 +114,7 @@ class TestWords:
         rows = [row("t", 0.9, parameters=1000), row("s[seed=0]", 0.8), row("s[seed=1]", 0.82)]
         entries = students(rows, [Comparison(student=f"s[seed={i}]", teacher="t") for i in range(2)], {})
         assert words.lead(rows, entries, {"knn": "k-NN"}) == ["On average over 2 seeds, s reaches 90% of t's k-NN accuracy with 10% of its parameters."]
-        assert words.caveat(7, 500, True, 2).startswith("Last epoch, up to 2 seeds a student, 500 test images")
+        assert words.caveat(7, 500, True, 2).startswith("Last epoch, up to 2 seeds a model, 500 test images")
 
     def test_a_student_without_a_teacher_is_held_against_training_alone_or_nothing(self) -> None:
         rows = [row("s", 0.8), row("a", 0.75)]

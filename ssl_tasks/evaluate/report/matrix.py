@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_tasks.evaluate import comparing, lineage, protocols
-from ssl_tasks.evaluate.metrics import METRICS
+from schemas.naming import group
+from ssl_tasks.evaluate import lineage, protocols
 from ssl_tasks.evaluate.report import words
 from ssl_tasks.evaluate.report.story import Story
 from ssl_tasks.evaluate.results import Role, Row, names
@@ -28,7 +28,6 @@ FAMILIES = {
     "label_free": "Without labels",
     "robustness": "Robustness",
 }
-Found = Mapping[tuple[str, str], Row]
 
 
 def families(story: Story) -> list[tuple[str, list[str]]]:
@@ -58,40 +57,56 @@ def what(story: Story, name: str, role: Role, row: Row | None) -> str:
 
 
 def _table(title: str, measures: Sequence[str], story: Story) -> dict[str, Any]:
-    found = {(row.model, row.measure): row for row in story.rows}
-    best = {measure: _best(measure, story) for measure in measures}
+    """All seeds of a model are one line of the table: their mean, with its interval over seeds."""
+    seeds = {entry["name"]: entry for entry in story.results["summaries"]}
+    stands = _stands(story)
+    members: dict[str, list[str]] = {}
+    for name in story.roles:
+        members.setdefault(group(name), []).append(name)
     groups: dict[str, list[dict[str, Any]]] = {}
-    for name, role in story.roles.items():
-        rows = [found.get((name, measure)) for measure in measures]
-        if any(rows):
-            cells = [_cell(row, best[measure]) for row, measure in zip(rows, measures, strict=True)]
-            leaks = name in story.leaks and story.leaks[name].train_images > 0
-            said = what(story, name, role, next((row for row in rows if row), None))
-            groups.setdefault(GROUPS[role], []).append({"name": name, "what": said, "style": story.styles[name], "cells": cells, "leaks": leaks})
-    ordered = [(group, groups[group]) for group in dict.fromkeys(GROUPS.values()) if group in groups]
+    for called, names_of_it in members.items():
+        own = [row for row in story.rows if row.model in names_of_it]
+        cells = []
+        for measure in measures:
+            rows = [row for row in own if row.measure == measure]
+            told = _mean(seeds[called]["measures"][measure]) if len(rows) > 1 else _one(rows[0]) if rows else {"value": ""}
+            cells.append({**_EMPTY, **told, "stands": stands.get((called, measure), "")})
+        if any(cell["value"] for cell in cells):
+            role = story.roles[names_of_it[0]]
+            leaks = any(name in story.leaks and story.leaks[name].train_images for name in names_of_it)
+            said = [f"{len(names_of_it)} seeds"] * (len(names_of_it) > 1) + [what(story, names_of_it[0], role, own[0] if own else None)]
+            groups.setdefault(GROUPS[role], []).append(
+                {"name": called, "what": ", ".join(filter(None, said)), "style": story.styles[names_of_it[0]], "cells": cells, "leaks": leaks}
+            )
+    ordered = [(group_title, groups[group_title]) for group_title in dict.fromkeys(GROUPS.values()) if group_title in groups]
     return {"title": title, "columns": [story.titles[measure] for measure in measures], "groups": ordered}
 
 
-def _best(measure: str, story: Story) -> Row | None:
-    """The row that reaches most; None where less may be better or worse, or there is one row."""
-    rows = [row for row in story.rows if row.measure == measure]
-    better = METRICS[rows[0].metric].better
-    return max(rows, key=lambda row: row.value * better) if better and len(rows) > 1 else None
+_EMPTY = {"spread": "", "interval": "", "of": ""}
 
 
-def _cell(row: Row | None, best: Row | None) -> dict[str, str]:
-    """A number as it is shown, with its interval, and how it stands to the best: `best`, `near` where their difference is within noise, or neither."""
-    if row is None:
-        return {"value": "", "spread": "", "interval": "", "of": "", "stands": ""}
-    interval = f"{words.number(row.interval.low, row.metric)}{words.EN_DASH}{words.number(row.interval.high, row.metric)}" if row.interval else ""
-    of = f"of {row.dim}" if row.metric == "effective_rank" else ""
-    return {"value": words.amount(row), "spread": words.spread(row), "interval": interval, "of": of, "stands": _stands(row, best)}
+def _one(row: Row) -> dict[str, str]:
+    """A number as it is shown, with its interval."""
+    interval = _interval(row.interval.low, row.interval.high, row.metric) if row.interval else ""
+    return {"value": words.amount(row), "spread": words.spread(row), "interval": interval, "of": f"of {row.dim}" if row.metric == "effective_rank" else ""}
 
 
-def _stands(row: Row, best: Row | None) -> str:
-    if best is None:
-        return ""
-    if row.value == best.value:
-        return "best"
-    difference = comparing.compared(best, row)
-    return "near" if difference and difference.within_noise else ""
+def _mean(entry: Mapping[str, Any]) -> dict[str, str]:
+    """The mean over seeds as it is shown, with its standard deviation and interval."""
+    metric = entry["metric"]
+    interval = _interval(entry["low"], entry["high"], metric)
+    return {"value": words.number(entry["mean"], metric), "spread": words.number(entry["std"], metric), "interval": interval}
+
+
+def _interval(low: float, high: float, metric: str) -> str:
+    return f"{words.number(low, metric)}{words.EN_DASH}{words.number(high, metric)}"
+
+
+def _stands(story: Story) -> dict[tuple[str, str], str]:
+    """Of each model and measure how it stands to the best: `best`, or `near` where their difference is within noise."""
+    found = {}
+    for entry in story.results["differences"]:
+        found[entry["best"], entry["measure"]] = "best"
+        if entry["within_noise"]:
+            found[entry["model"], entry["measure"]] = "near"
+    return found

@@ -77,8 +77,8 @@ def intervals(story: Story) -> str:
     """What the intervals of the students' table are over."""
     seeds = sorted({entry["seeds"] for entry in story.students})
     images = (
-        "over the test images (Wilson; of differences Newcombe, as if images were drawn anew for each model, which overstates it): they say nothing of "
-        "another training"
+        "over the test images (Wilson where they are right or wrong, else bootstrap; of differences image by image, both models on the same): they say "
+        "nothing of another training"
     )
     if not seeds or seeds == [1]:
         return f"One seed: 95% intervals are {images}."
@@ -94,6 +94,7 @@ def budgets(story: Story) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name, "style": story.styles[name], "what": lineage.encoder(model.encoder.model_dump()), "method": lineage.method(model.config),
+                "weights": story.results["checkpoints"][name],
                 "epochs": f"{given['epochs']:g}" if "epochs" in given else "", "seen": words.big(given["images_seen"]) if "images_seen" in given else "",
             }
         )  # fmt: skip
@@ -103,18 +104,12 @@ def budgets(story: Story) -> list[dict[str, Any]]:
 def health(story: Story) -> dict[str, Any]:
     """What the monitors saw at their last look at each training: columns, and a row a model that was looked at. Empty where none was."""
     looks: dict[str, dict[str, float]] = {}
-    ends: dict[str, str] = {}
     for name, model in story.models.items():
         seen = showcase.curves(model)
         if last := {quantity.removeprefix("monitor/"): values[-1] for quantity, (_, values) in seen.items() if quantity.startswith("monitor/")}:
             looks[name] = last
-            step = seen.get("fell_back_to_step", ([], []))[1]
-            ends[name] = f"fell back to step {step[-1]:.0f}" if step else "to its end"
     columns = list(dict.fromkeys(quantity for last in looks.values() for quantity in last))
-    rows = [
-        {"name": name, "style": story.styles[name], "end": ends[name], "cells": [f"{last[c]:.3g}" if c in last else "" for c in columns]}
-        for name, last in looks.items()
-    ]
+    rows = [{"name": name, "style": story.styles[name], "cells": [f"{last[c]:.3g}" if c in last else "" for c in columns]} for name, last in looks.items()]
     return {"columns": [column.replace("_", " ") for column in columns], "rows": rows} if rows else {}
 
 

@@ -113,9 +113,14 @@ def _sentence(entry: Mapping[str, Any], scored: Sequence[str], found: Mapping[tu
     return told + (f" Against the same network trained alone, in points: {enumerated(against)}." if against else "")
 
 
-def caveat(seed: int, queries: int, labelled: bool, seeds: int = 1) -> str:
-    """What a reader must know before comparing two numbers."""
-    start = f"Last epoch, {f'up to {seeds} seeds a student' if seeds > 1 else f'one seed ({seed})'}"
+def caveat(seed: int, queries: int, labelled: bool, seeds: int = 1, last: bool = True) -> str:
+    """What a reader must know before comparing two numbers.
+
+    Args:
+        last: whether all models have the weights of their last epoch.
+    """
+    epoch = "Last epoch" if last else "Weights of different epochs"
+    start = f"{epoch}, {f'up to {seeds} seeds a model' if seeds > 1 else f'one seed ({seed})'}"
     if not labelled:
         return f"{start}; no labels, so nothing here says how well classes are told apart."
     return f"{start}, {queries:,} test images: one image more or less is {100 / queries:.2g} points."
