@@ -23,7 +23,7 @@ from workflows.engine.mlflow_models import aliases, file, versions
 from workflows.engine.mlflow_spool import Say, Sender, Spool, Unreachable, send_all
 from workflows.engine.mlflow_store import Store, file_uri
 from workflows.engine.mlflow_ui import check, tracking_uri
-from workflows.engine.mlflow_values import clean, curve, digest, inputs, manifest_hash, now, params, points
+from workflows.engine.mlflow_values import clean, conditions, curve, digest, inputs, manifest_hash, now, numbers, params, points
 from workflows.engine.reuse import Planned, flatten
 
 __all__ = ["Execution", "StageRun", "check", "resend", "tracking_uri"]
@@ -129,13 +129,22 @@ class Execution:
         tags = {**self._stage_tags(planned, planned.outputs), "sslflow.reused": "true", "data.version": data_version}
         tags |= manifest_hash(artifacts.get(""))
         self.put(name, "start", name=name, time=now(), tags={k: v for k, v in tags.items() if v})
-        self.put(name, "log", params=params(config), metrics=[p for o, a in artifacts.items() for p in (*curve(a, o), *points(a.metrics, prefix=o))])
+        metrics = [p for o, a in artifacts.items() for p in (*curve(a, o), *points(a.metrics, prefix=o), *numbers(a, o))]
+        self.put(name, "log", params=params(config), metrics=metrics)
+        self.judged(name, artifacts)
         self._inputs(planned)
         for output, key in planned.outputs.items():
             self.put(name, "link", tag=_key_tag(output), key=key)
         for verb, fields in (operation for artifact in artifacts.values() for operation in aliases(artifact)):
             self.put(name, verb, **fields)
         self.put(name, "end", status="FINISHED", time=now())
+
+    def judged(self, name: str, artifacts: Mapping[str, Artifact]) -> None:
+        """State under what a stage's numbers were made, on its run and on the parent, whose table of runs then shows it beside the headline numbers."""
+        for artifact in artifacts.values():
+            if found := conditions(artifact):
+                self.put(name, "log", params=found)
+                self.put("", "log", params={f"{clean(name)}/{key}": value for key, value in found.items()})
 
     def _stage_tags(self, planned: Planned, outputs: Mapping[str, str]) -> dict[str, str]:
         return {
@@ -182,7 +191,7 @@ class StageRun:
     """The child run of one stage. `follow` takes the events that the stage's process writes, one by one."""
 
     def __init__(self, execution: Execution, name: str) -> None:
-        self._put, self._pipeline = execution.put, execution._pipeline.name
+        self._put, self._judged, self._pipeline = execution.put, execution.judged, execution._pipeline.name
         self._name = name
         self._params: dict[str, str] = {}
         self._notes: list[str] = []
@@ -222,12 +231,13 @@ class StageRun:
             self._put(
                 self._name,
                 "log",
-                metrics=points(artifact.metrics, self._step, prefix=output),
+                metrics=[*points(artifact.metrics, self._step, prefix=output), *numbers(artifact, output)],
                 tags={f"sslflow.folder{output and '.' + output}": str(artifact.folder), **manifest_hash(artifact)},
             )
             figures = (name for name in artifact.files if name.endswith(_FIGURES) or name == "results.json")
             for verb, fields in (*(file(artifact, name, output) for name in figures), *versions(artifact, self._pipeline, self._name, output)):
                 self._put(self._name, verb, **fields)
+        self._judged(self._name, artifacts)
         if error:
             self._put(self._name, "log", tags={"sslflow.error": error[:_LONGEST_TAG]})
         self._put(self._name, "end", status=STATUS[status], time=now(), now=True)

@@ -68,6 +68,35 @@ def curve(artifact: Artifact, prefix: str = "") -> Iterator[Point]:
             yield from points(values, step, prefix=prefix)
 
 
+def numbers(artifact: Artifact, prefix: str = "") -> list[Point]:
+    """Every number of a report as `MODEL/PROTOCOL/METRIC`, with the ends of its interval as `.../low` and `.../high`; nothing of other artifacts.
+
+    These names are the same in all runs, whichever metric a protocol's name alone stands for.
+    """
+    values: dict[str, float] = {}
+    for row in _results(artifact).get("rows", ()):
+        name = f"{row['model']}/{row['protocol']}/{row['metric']}"
+        values |= {name: row["value"], **{f"{name}/{end}": row[end] for end in ("low", "high") if row.get(end) is not None}}
+    return points(values, prefix=prefix)
+
+
+def conditions(artifact: Artifact) -> dict[str, str]:
+    """Under what a report's numbers were made, as parameters: `knn/version`, `knn/k`, and the id of the split; nothing of other artifacts."""
+    found = _results(artifact)
+    versions = {row["protocol"]: row["version"] for row in found.get("rows", ())}
+    settings = {f"{name}/{key}": value for name, protocol in found.get("protocols", {}).items() for key, value in protocol.items() if key != "kind"}
+    split = {"split/id": found["split"]["id"]} if "split" in found else {}
+    stated = {**{f"{name}/version": version for name, version in versions.items()}, **settings, **split}
+    return params(stated) if stated else {}
+
+
+def _results(artifact: Artifact) -> dict[str, Any]:
+    if "results.json" not in artifact.files:
+        return {}
+    stated: dict[str, Any] = json.loads(artifact.path("results.json").read_text(encoding="utf-8"))
+    return stated
+
+
 def manifest_hash(artifact: Artifact | None) -> dict[str, str]:
     """Of a Dataset the sha256 of its manifest, as a tag; nothing for other artifacts."""
     return {"manifest.sha256": artifact.manifest} if isinstance(artifact, Dataset) else {}
