@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from schemas.annotations import Drawn, VideoAnnotations
 from schemas.annotations import Videos as VideosConfig
@@ -13,7 +14,7 @@ from schemas.errors import UserError
 from ssl_tasks.data import moving, store
 from ssl_tasks.data.annotations.files import indices
 from ssl_tasks.data.folder import SUFFIXES
-from ssl_tasks.data.images import Unreadable, from_array, open_image
+from ssl_tasks.data.images import Bands, Unreadable, from_array, open_image
 
 VOID = 255
 """Value of pixels that count for nothing."""
@@ -77,20 +78,22 @@ class _FolderVideo:
         return len(self._frames)
 
     def frame(self, number: int, channels: int) -> NDArray[np.uint8]:
-        path = self._frames[number]
-        try:
-            return store.of_channels(open_image(path), channels, str(path), Path())
-        except Unreadable as error:
-            raise UserError(f"frame {path} cannot be decoded ({error.reason}): replace it") from error
+        return store.of_channels(self._open(number), channels, str(self._frames[number]), Path())
 
     def mask(self, number: int) -> NDArray[np.int64] | None:
         if (path := self._masks[number]) is None:
             return None
         values = indices(path)
-        (height, width), (own, across) = values.shape, self.frame(number, 3).shape[1:]
-        if (height, width) != (own, across):
-            raise UserError(f"{path} is {width} x {height} pixels, but its frame {self._frames[number]} {across} x {own}: make them the same")
+        (height, width), own = values.shape, self._open(number).size
+        if (width, height) != own:
+            raise UserError(f"{path} is {width} x {height} pixels, but its frame {self._frames[number]} {own[0]} x {own[1]}: make them the same")
         return values
+
+    def _open(self, number: int) -> Image.Image | Bands:
+        try:
+            return open_image(self._frames[number])
+        except Unreadable as error:
+            raise UserError(f"frame {self._frames[number]} cannot be decoded ({error.reason}): replace it") from error
 
 
 class _DrawnVideo:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import grid_sample, normalize
 
 from schemas.protocols.dense import Correspondence
 from ssl_tasks.data.annotations.pairs import pairs
@@ -50,8 +49,8 @@ def meaning(protocol: Correspondence) -> str:
     size = "at their own size" if protocol.size is None else f"resized to a shorter side of {protocol.size} pixels"
     return (
         "Each point of an image is looked for in another one without training: it is taken to lie in the middle of the patch whose feature is most similar "
-        f"(cosine) to the point's own, which is interpolated between patches. Images are read {size}. PCK is the percent of points that are "
-        f"found within {protocol.threshold:g} of the target image's longer side."
+        f"(cosine) to that of the point's own patch. Images are read {size}. PCK is the percent of points that are found within "
+        f"{protocol.threshold:g} of the target image's longer side."
     )
 
 
@@ -62,10 +61,8 @@ def transfer(source: Tensor, target: Tensor, points: NDArray[np.float64], size: 
         points: x and y in pixels of an image of `size`, (height, width).
         target_size: of the image in whose pixels the answer is.
     """
-    sides = np.array(size[::-1], np.float64)
-    places = torch.from_numpy(2 * points / sides - 1).to(source)
-    wanted = normalize(grid_sample(source[None], places[None, None], align_corners=False, padding_mode="border")[0, :, 0], dim=0)
-    nearest = (wanted.T @ target.flatten(1)).argmax(1).cpu().numpy()
+    columns, rows = (np.clip(points[:, i] * source.shape[2 - i] / size[1 - i], 0, source.shape[2 - i] - 1).astype(int) for i in range(2))
+    nearest = (source[:, torch.from_numpy(rows), torch.from_numpy(columns)].T @ target.flatten(1)).argmax(1).cpu().numpy()
     rows, columns = np.divmod(nearest, target.shape[2])
     return np.stack([(columns + 0.5) * target_size[1] / target.shape[2], (rows + 0.5) * target_size[0] / target.shape[1]], 1)
 

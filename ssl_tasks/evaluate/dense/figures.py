@@ -22,11 +22,11 @@ class Carried:
     """Moments of a video.
 
     Attributes:
-        frames: (3, H, W) each.
+        frames: in grey, (H, W) each.
         masks: which object each pixel is taken to be of, (H, W) each; 0 for none.
     """
 
-    frames: list[NDArray[np.uint8]]
+    frames: list[NDArray[np.floating]]
     masks: list[NDArray[np.int64]]
 
 
@@ -50,10 +50,10 @@ class Matches:
 def carried(videos: Sequence[Carried], theme: Theme) -> Figure:
     """A row a video, a column a moment, the first at the left; frames in grey, one colour an object."""
     columns = max(len(video.frames) for video in videos)
-    figure, panels = _panels(len(videos), columns, [video.frames[0] for video in videos])
+    figure, panels = _panels(len(videos), columns, [video.frames[0].shape for video in videos])
     for row, video in zip(panels, videos, strict=True):
         for axes, frame, mask in zip(row, video.frames, video.masks, strict=False):
-            picture = np.repeat(frame.mean(0)[..., None] / 255, 3, axis=2)
+            picture = np.repeat(frame[..., None] / 255, 3, axis=2)
             for number in np.unique(mask[mask > 0]).tolist():
                 here = mask == number
                 picture[here] += _OPACITY * (np.array(to_rgb(theme.hues[number % len(theme.hues)])) - picture[here])
@@ -64,7 +64,7 @@ def carried(videos: Sequence[Carried], theme: Theme) -> Figure:
 def matches(found: Sequence[Matches], theme: Theme) -> Figure:
     """Two pairs a row, a line from each point to where it was found."""
     rows = -(-len(found) // 2)
-    figure, panels = _panels(rows, 4 if len(found) > 1 else 2, [match.source for match in found[::2]])
+    figure, panels = _panels(rows, 4 if len(found) > 1 else 2, [match.source.shape[1:] for match in found[::2]])
     cells = [axes for row in panels for axes in row]
     for left, right, match in zip(cells[::2], cells[1::2], found, strict=False):
         for axes, image in ((left, match.source), (right, match.target)):
@@ -77,9 +77,9 @@ def matches(found: Sequence[Matches], theme: Theme) -> Figure:
     return figure
 
 
-def _panels(rows: int, columns: int, firsts: Sequence[NDArray[np.uint8]]) -> tuple[Figure, list[list[Axes]]]:
-    """Empty axes, each row as high as its first picture, (C, H, W), asks for."""
-    heights = [image.shape[1] / image.shape[2] for image in firsts]
+def _panels(rows: int, columns: int, sizes: Sequence[tuple[int, ...]]) -> tuple[Figure, list[list[Axes]]]:
+    """Empty axes, each row as high as its first picture of a height and width asks for."""
+    heights = [height / width for height, width in sizes]
     figure = Figure(figsize=(WIDTH, WIDTH / columns * sum(heights)))
     panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"height_ratios": heights, "wspace": 0.05, "hspace": 0.05})
     figure.subplots_adjust(0, 0, 1, 1)

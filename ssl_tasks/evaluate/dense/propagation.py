@@ -36,7 +36,7 @@ def judge(protocol: Propagation, subject: Subject) -> Iterator[Finding]:
     scores: list[NDArray[np.float64]] = []
     shown: list[Carried] = []
     for video in videos(protocol.annotations, subject.world.job.workspace):
-        items, moments = _judged(video, _found(protocol, subject, video, step))
+        items, moments = _judged(video, _found(protocol, subject, video, step), subject.config.channels)
         scores.append(items)
         shown += [moments] if len(shown) < _SHOWN else []
     j, f = np.concatenate(scores).T
@@ -93,14 +93,14 @@ def _found(protocol: Propagation, subject: Subject, video: Video, step: int) -> 
         yield objects[decide(masks, sizes[0])]
 
 
-def _judged(video: Video, found: Iterator[NDArray[np.int64]]) -> tuple[NDArray[np.float64], Carried]:
+def _judged(video: Video, found: Iterator[NDArray[np.int64]], channels: int) -> tuple[NDArray[np.float64], Carried]:
     """J and F of each object, (n, 2), means over the frames with a mask between the first and the last; and four moments to look at."""
     objects, last = _objects(video), len(video) - 1
     moments = np.linspace(0, last, 4).round().astype(int).tolist()
     scores, shown = [], Carried([], [])
     for number, masks in enumerate(found):
         if number in moments:
-            shown.frames.append(video.frame(number, 3))
+            shown.frames.append(video.frame(number, channels).mean(0))
             shown.masks.append(masks)
         truth = video.mask(number) if 0 < number < last else None
         if truth is not None:
