@@ -12,7 +12,8 @@ from small_world import SmallWorld, protocol
 from schemas.errors import UserError
 from schemas.protocols.grouping import Clustering, CopyDetection
 from ssl_tasks.data.edits import HELD_OUT
-from ssl_tasks.evaluate.findings import Number
+from ssl_tasks.data.images import from_array
+from ssl_tasks.evaluate.findings import Number, Skipped
 from ssl_tasks.evaluate.grouping import clustering, copy_detection
 from ssl_tasks.evaluate.grouping.average_precision import average_precision
 from ssl_tasks.evaluate.grouping.clustering import clusters, matched
@@ -148,6 +149,11 @@ class TestCopies:
     def test_too_few_train_images_for_a_whitening_are_a_line(self, world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match=r"200 dimensions cannot be whitened by .* train images that are no references; leave whitening out"):
             _by_number(world, monkeypatch, lambda row, _: np.eye(200)[row], whitening=True)
+
+    def test_images_of_many_bands_are_a_line(self, world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(copy_detection, "read_listed", lambda *_: from_array(np.zeros((9, 9, 5), np.uint8)))
+        with pytest.raises(Skipped, match=r"image .*png is neither grey nor RGB, so no copies of it can be made; leave it out"):
+            apply(_copies(), world.subject("vit"))
 
     def test_an_image_that_is_not_edited_has_the_features_of_the_evaluation(self, world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(copy_detection, "HELD_OUT", {"jpeg": None})

@@ -18,6 +18,7 @@ from PIL import Image
 
 from schemas.errors import UserError
 from schemas.protocols.grouping import CopyDetection
+from ssl_tasks.data.containers import place
 from ssl_tasks.data.edits import HELD_OUT, copy
 from ssl_tasks.data.store import centre_square, of_channels, parallel, read_listed
 from ssl_tasks.evaluate.findings import Number
@@ -33,6 +34,8 @@ BACKGROUND = 20_000
 """Train images, no references, that a whitening is fitted to and scores are normalised by: at most."""
 NEAREST = 3
 """Of them, the mean of whose scores is taken off a query's."""
+LARGEST = 512
+"""Longer side, in pixels, to which an image is shrunk before it is edited, where that is twice what an encoder sees of it."""
 BATCH = 256
 
 
@@ -106,14 +109,15 @@ def copies(subject: Subject, rows: Ints) -> Iterator[Floats]:
     """Features of the copies of some images by every edit, image by image, a batch at a time."""
     world = subject.world
     _, channels, side, _ = subject.images.shape
-    if channels not in (1, 3):
-        raise UserError(f"copy_detection: copies are made of grey or RGB pictures, not of {channels} channels; leave it out")
+    largest = max(LARGEST, 2 * side)
     table = world.table.take(rows)
     listed = zip(*(table[name].to_pylist() for name in ("uri", "sha256", "id")), strict=True)
 
     def edited(one: tuple[str, str, int]) -> NDArray[np.uint8]:
         picture = read_listed(*one[:2], world.job.workspace)
-        assert isinstance(picture, Image.Image)
+        if not isinstance(picture, Image.Image):
+            raise UserError(f"copy_detection: image {place(one[0], world.job.workspace)} is neither grey nor RGB, so no copies of it can be made; leave it out")
+        picture.thumbnail((largest, largest), Image.Resampling.BICUBIC)
         made = (copy(picture, name, world.seed, one[2]) for name in HELD_OUT)
         return np.stack([of_channels(centre_square(each, side), channels, one[0], world.job.workspace) for each in made])
 
