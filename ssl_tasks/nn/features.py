@@ -1,5 +1,7 @@
 """Frozen features of many images, a batch at a time."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,11 +40,18 @@ def features(
     training = encoder.training
     encoder.to(device).eval()
     rows = np.empty((len(images), encoder.dim), np.float32) if into is None else into
-    for start in range(0, len(images), batch_size):
-        batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-        rows[start : start + batch_size] = encoder(prepare(batch, encoder.config.image_size, mean, std)).float().cpu().numpy()
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(_read, images, 0, batch_size)
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(following.result()).to(device)
+            following = reader.submit(_read, images, start + batch_size, batch_size)  # while the network is at work
+            rows[start : start + batch_size] = encoder(prepare(batch, encoder.config.image_size, mean, std)).float().cpu().numpy()
     encoder.train(training)
     return rows
+
+
+def _read(images: NDArray[np.uint8] | Files, start: int, count: int) -> NDArray[np.uint8]:
+    return np.array(images[start : start + count])
 
 
 def prepare(batch: Tensor, size: int, mean: list[float], std: list[float]) -> Tensor:
