@@ -1,8 +1,9 @@
 """Test images that look like train images: near duplicates by perceptual hash, where an evaluation asks for them.
 
-Two images are alike whose pHashes (see `ssl_tasks.data.measures`) differ in at most `DISTANCE` of 64 bits, as in the step
-`perceptual_duplicates`. It finds copies that were re-encoded, resized or a little retouched; it does not find crops, for which there is the step
-`leakage`. The images of one grey say nothing by their hashes, which are those of noise, and are like no other.
+Two images are alike whose pHashes (see `ssl_tasks.data.measures`) differ in at most `DISTANCE` of 64 bits, as in the step `perceptual_duplicates`. It
+finds copies that were re-encoded, resized or a little retouched; it does not find crops, for which there is the step `leakage`. Images of one grey
+say nothing by their hashes, which are those of noise, and are like no other. Drawings of a few dozen pixels, such as digits, can have one hash
+without being copies: what is found among them is to be looked at.
 
 Each image is decoded once and kept by its sha256, with what curations know. Every train image is compared with every test image: 1.5e8
 pairs a second on one core, in bounded memory. Of train sets above `MOST` images as many are looked at, drawn by the seed.
