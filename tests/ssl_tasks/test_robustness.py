@@ -131,6 +131,12 @@ def test_heads_have_no_mce_without_a_baseline_that_has_one(world: SmallWorld) ->
     assert "mce" not in judged(world, "corruptions", "classifier", probe="classifier")
 
 
+def test_a_network_that_says_nothing_before_training_is_no_baseline(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, lambda subject: np.zeros((len(subject.world.table), 24)) if subject.role == "random" else by_class(subject))
+    monkeypatch.setattr(corruption_errors, "_features", lambda _, images: np.ones((len(images), 8)))
+    assert set(judged(world, "corruptions", corruptions=["fog"])) == {"corrupted_error", "error_fog"}
+
+
 def test_images_are_corrupted_as_they_are_fed() -> None:
     class Small:
         size = 32

@@ -76,17 +76,19 @@ def relative_mce(own: Errors, base: Errors) -> NDArray[np.float64]:
 
 
 def _baseline(protocol: Corruptions, subject: Subject, rows: Ints) -> Errors | None:
-    """The errors of what stands for 100; None where the head is to be judged and no baseline is named."""
+    """The errors of what stands for 100; None where the encoder before any training has no such head, or its features say nothing."""
     world = subject.world
     if protocol.baseline is None:
-        if protocol.probe == "classifier":
-            return None
-        return errors(protocol, Subject("random", "random", subject.artifact, subject.config, world), rows)
-    artifact = world.artifact(protocol.baseline)
-    assert isinstance(artifact, Checkpoint)
+        base = Subject("random", "random", subject.artifact, subject.config, world)
+    else:
+        artifact = world.artifact(protocol.baseline)
+        assert isinstance(artifact, Checkpoint)
+        base = Subject(protocol.baseline, "pretrained", artifact, artifact.encoder, world)
     try:
-        return errors(protocol, Subject(protocol.baseline, "pretrained", artifact, artifact.encoder, world), rows)
+        return errors(protocol, base, rows)
     except Skipped as reason:
+        if protocol.baseline is None:
+            return None
         raise UserError(f"corruptions.baseline: '{protocol.baseline}' {reason}") from reason
 
 

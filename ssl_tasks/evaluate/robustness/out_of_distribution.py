@@ -41,7 +41,7 @@ def judge(protocol: OutOfDistribution, subject: Subject) -> Iterator[Number]:
 
 def meaning(protocol: OutOfDistribution) -> str:
     score = {
-        "knn": f"how near (cosine) the {protocol.k}th nearest train image is",
+        "knn": f"how near (cosine) the nearest train image number {protocol.k} is",
         "mahalanobis": "how near the nearest class mean of the train images is, under the covariance that the classes share",
         "confidence": "how sure the model's own head is",
     }[protocol.score]

@@ -28,7 +28,7 @@ def judge(protocol: Reliability, subject: Subject) -> Iterator[Finding]:
         lean = "too sure" if sure > right else "not sure enough"
         caption = (
             f"Of {len(labels):,} test images in {protocol.bins} bins by how sure {subject.name} is: how many are right (bars) beside how sure it is "
-            f"(line); below, how many images a bin holds. On average {sure:.1%} sure and {right:.1%} right: {lean}. ECE {error:.1%}."
+            f"(dots); below, how many images a bin holds. On average {sure:.1%} sure and {right:.1%} right: {lean}. ECE {error:.1%}."
         )
         yield Plate(f"reliability_{subject.name}", "results", f"Reliability of {subject.name}", caption, lambda theme: draw(bins, theme))
 
