@@ -27,10 +27,16 @@ def pages() -> dict[str, str]:
 
 
 def metrics(spec: type[ProtocolSpec]) -> list[str]:
-    """The metrics that a protocol's file names, whole or as `f"recall_{k}"`, in the order of `METRICS`; none of one that makes pictures."""
+    """The metrics that a protocol's file names, whole or as `f"recall_{k}"`, in the order of `METRICS`; none of one that makes pictures.
+
+    Functions that it has from another file count where they make numbers.
+    """
     if JUDGES[spec].startswith("looks."):
         return []
-    nodes = list(ast.walk(ast.parse(inspect.getsource(_module(spec)))))
+    own = _module(spec)
+    shared = [inspect.getsource(each) for each in vars(own).values() if inspect.isfunction(each) and each.__module__ != own.__name__]
+    sources = [inspect.getsource(own), *(source for source in shared if "Number(" in source)]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     named = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     filled = "|".join([r"\d+", "cpu", "cuda", *(re.escape(word) for word in named if word.isidentifier())])
     called = [node.args[0] for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Number"]
@@ -48,7 +54,7 @@ def _protocols() -> dict[str, type[ProtocolSpec]]:
 
 
 def _module(spec: type[ProtocolSpec]) -> Any:
-    return module(spec.model_construct())
+    return module(spec.model_construct(kind=spec.model_fields["kind"].default))
 
 
 def _needs(spec: type[ProtocolSpec]) -> str:

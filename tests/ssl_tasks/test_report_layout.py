@@ -126,6 +126,12 @@ class TestFigures:
         ordered = page._ordered(made, World(tmp_path, ["rank"]).story())
         assert [image.name for image in ordered] == ["attention-teacher", "attention-small_alone", "map-teacher", "map-small_alone"]
 
+    def test_those_of_baselines_are_folded_away(self, tmp_path: Path) -> None:
+        story = replace(World(tmp_path, ["rank"]).story(), roles={"teacher": "pretrained", "random init (teacher)": "random"})
+        made = [self.image(name, f"Attention: {name}") for name in ("random init (teacher)", "teacher")]
+        shown, aside = page._sections(made, story)["looks"]
+        assert [[image.name for image in each] for each in (shown, aside)] == [["teacher"], ["random init (teacher)"]]
+
     def test_names_are_fit_for_files_and_never_taken_twice(self) -> None:
         assert page._free("spectrum_random init (a.b)", {}) == "spectrum_random-init-a.b"
         assert page._free("map", {"map": 0, "map-2": 0}) == "map-3"

@@ -84,7 +84,7 @@ def page(story: Story, images: Sequence[Image]) -> str:
         health=tables.health(story),
         costs=tables.costs(story),
         skipped=results.skips(story.results["skipped"]),
-        sections={name: _ordered([i for i in images if i.plate.section == name], story) for name in ("results", "looks", "health", "costs", "curation")},
+        sections=_sections(images, story),
         protocols=[
             (words.title(n, p), p, protocols.module(p).meaning(p)) for n, p in zip(results.names(story.stage.protocols), story.stage.protocols, strict=True)
         ],
@@ -112,6 +112,17 @@ def _free(name: str, taken: Collection[str]) -> str:
     """A plate's name as a file and an address within the page may have it, that no other plate has."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
     return next(each for each in (plain, *(f"{plain}-{i}" for i in range(2, len(taken) + 3))) if each not in taken)
+
+
+def _sections(images: Sequence[Image], story: Story) -> dict[str, tuple[list[Image], list[Image]]]:
+    """Of each section the figures of models and of everything together, and those of one baseline alone, which the page folds away."""
+    baselines = [name for name, role in story.roles.items() if role in ("pixels", "random")]
+
+    def split(own: list[Image]) -> tuple[list[Image], list[Image]]:
+        aside = [image for image in own if any(image.plate.title.endswith(name) for name in baselines)]
+        return [image for image in own if image not in aside], aside
+
+    return {name: split(_ordered([i for i in images if i.plate.section == name], story)) for name in ("results", "looks", "health", "costs", "curation")}
 
 
 def _ordered(images: Sequence[Image], story: Story) -> list[Image]:
