@@ -22,7 +22,7 @@ from ssl_tasks.evaluate.metrics import METRICS
 
 NOISE = 1 - CONFIDENCE
 FLIPS = 10_000
-EXACT, MANY = 13, 5_000
+EXACT, MANY = 13, 2_000
 """Items up to which all flips of signs are counted, and from which on their sum is taken as normal."""
 _Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 

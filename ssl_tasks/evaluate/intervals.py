@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-MANY = 5_000
+MANY = 2_000
 """Unlike items from which on the bootstrap's quantiles are computed and not drawn: their mean is normal but for its skewness."""
 _Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 _REPEATED = 16

@@ -61,7 +61,7 @@ class TestPermutation:
         assert permutation(first - second) == pytest.approx(by_scipy.pvalue, abs=0.025)
 
     def test_of_many_items_it_is_what_flipping_finds(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        differences = np.random.default_rng(1).normal(0.02, 1, 5500)
+        differences = np.random.default_rng(1).normal(0.03, 1, 2500)
         normal = permutation(differences)
         monkeypatch.setattr(comparing, "MANY", 10**9)
         assert 0.02 < normal < 0.9
