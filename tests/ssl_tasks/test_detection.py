@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_world import SmallWorld, protocol
 
+from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.protocols.dense import Detection
 from ssl_tasks.data.annotations.interfaces import Objects
@@ -20,6 +21,7 @@ from ssl_tasks.evaluate.dense.detection import detector, find, judge
 from ssl_tasks.evaluate.dense.pyramid import Pyramid
 from ssl_tasks.evaluate.findings import Skipped
 from ssl_tasks.evaluate.protocols import apply
+from ssl_tasks.nn.encoder import TimmEncoder
 
 SIDE = 64
 Boxes = NDArray[np.float32]
@@ -130,6 +132,14 @@ def test_an_encoder_gives_maps_of_several_strides(world: SmallWorld, name: str, 
     assert pyramid.strides == strides
     maps = list(pyramid(torch.randn(1, 3, 64, 96)).values())
     assert [tuple(m.shape) for m in maps] == [(1, 12, -(-64 // s), -(-96 // s)) for s in strides]
+
+
+def test_patches_of_14_pixels_stand_for_16_of_the_image() -> None:
+    """Detectors pool at strides that are powers of two; a map of another stride would be read at the wrong places."""
+    config: dict[str, Any] = {"name": "vit_tiny_patch16_224", "image_size": 28, "patch_size": 14, "width": 24, "depth": 1, "heads": 2}
+    pyramid = Pyramid(TimmEncoder(Encoder(**config)).eval(), 12).eval()
+    assert pyramid.strides == [4, 8, 16, 32, 64]
+    assert [tuple(m.shape[2:]) for m in pyramid(torch.randn(1, 3, 64, 96)).values()] == [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
 
 
 def test_a_frozen_encoder_is_not_trained(world: SmallWorld) -> None:

@@ -1,5 +1,9 @@
 """Features of an image's patches or places as a grid, whatever its size and shape."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,16 +22,23 @@ def places(encoder: TimmEncoder, images: Tensor) -> Tensor:
         UserError: where the encoder takes no images of that size, or gives no grid of features.
     """
     height, width = images.shape[-2:]
-    try:
+    with reading(encoder, images):
         features = encoder.tokens(images).patches
-    except (AssertionError, RuntimeError) as error:
-        why = str(error).partition("\n")[0]
-        raise UserError(f"encoder '{encoder.config.name}' cannot read images of {width} x {height} pixels: {why}") from error
     count = features.shape[1]
     rows = max(1, round((count * height / width) ** 0.5))
     if count % rows:
         raise UserError(f"encoder '{encoder.config.name}' gives {count} features of an image of {width} x {height} pixels, which are no grid")
     return features.transpose(1, 2).reshape(len(images), -1, rows, count // rows)
+
+
+@contextmanager
+def reading(encoder: TimmEncoder, images: Tensor) -> Iterator[None]:
+    """Say in a line that an encoder does not take images (B, C, H, W) of that size, as networks of windows do not."""
+    try:
+        yield
+    except (AssertionError, RuntimeError) as error:
+        height, width, why = *images.shape[-2:], str(error).partition("\n")[0]
+        raise UserError(f"encoder '{encoder.config.name}' cannot read images of {width} x {height} pixels: {why}") from error
 
 
 def stride(encoder: TimmEncoder) -> int:
@@ -37,7 +48,12 @@ def stride(encoder: TimmEncoder) -> int:
     side = encoder.config.image_size
     with torch.inference_mode():
         blank = torch.zeros(1, encoder.config.channels, side, side, device=next(encoder.parameters()).device)
-        return max(1, side // places(encoder, blank).shape[-1])
+        return power_of_two(side / places(encoder, blank).shape[-1])
+
+
+def power_of_two(number: float) -> int:
+    """The nearest one, at least 1: strides of networks that halve their maps, whatever they round up to."""
+    return int(2 ** max(0, round(math.log2(number))))
 
 
 @torch.inference_mode()

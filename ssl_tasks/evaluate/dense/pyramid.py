@@ -5,7 +5,7 @@ https://arxiv.org/abs/2203.16527, section 3. A network that gives maps of severa
 https://arxiv.org/abs/1612.03144. As in either paper another map, half as fine as the last, is for the proposals alone.
 
 Differs from ViTDet: windows of attention stay as the encoder has them; strides are a quarter of the patch to two patches, so 4 to 32 for
-patches of 16.
+patches of 16. Regions are pooled at strides that are powers of two: for patches of 14 an image is shrunk by 14/16 on its way in.
 """
 
 from collections import OrderedDict
@@ -15,10 +15,11 @@ from typing import cast
 import torch
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from ssl_tasks.evaluate.dense.grids import places
+from ssl_tasks.evaluate.dense.grids import places, power_of_two, reading
 from ssl_tasks.nn.encoder import TimmEncoder
 
 _MAPS = 4
@@ -39,13 +40,13 @@ class Pyramid(nn.Module):
     def __init__(self, encoder: TimmEncoder, width: int) -> None:
         super().__init__()
         self.encoder, self.out_channels = encoder, width
-        side = 2 * max(encoder.config.image_size, 32) if not encoder.is_vit else 2 * encoder.patch
+        self._scale = encoder.patch / max(4, power_of_two(encoder.patch)) if encoder.is_vit else 1.0
+        side = power_of_two(2 * max(encoder.config.image_size, 32))
         with torch.no_grad():
             maps = self._maps(torch.zeros(1, encoder.config.channels, side, side, device=next(encoder.parameters()).device))
-        own = [side // features.shape[-1] for features in maps]
+        own = [power_of_two(side / features.shape[-1]) for features in maps]
         self.neck = _Simple(maps[0].shape[1], width) if len(maps) == 1 else _FPN([features.shape[1] for features in maps], width)
-        patch = own[0]
-        strides = [patch // 4, patch // 2, patch, 2 * patch] if len(maps) == 1 else own
+        strides = [own[0] // 4, own[0] // 2, own[0], 2 * own[0]] if len(maps) == 1 else own
         self.strides = [*strides, 2 * strides[-1]]
         self.names = [str(i) for i in range(len(strides))]
 
@@ -68,9 +69,12 @@ class Pyramid(nn.Module):
     def _maps(self, images: Tensor) -> list[Tensor]:
         """The last four maps of different strides, finest first; one of a network that gives but one."""
         backbone = self.encoder.backbone
+        if self._scale != 1:
+            images = interpolate(images, size=[round(self._scale * side) for side in images.shape[-2:]], mode="bilinear", antialias=True)
         if self.encoder.is_vit or not hasattr(backbone, "forward_intermediates"):
             return [places(self.encoder, images)]
-        maps: list[Tensor] = backbone.forward_intermediates(images, intermediates_only=True)
+        with reading(self.encoder, images):
+            maps: list[Tensor] = backbone.forward_intermediates(images, intermediates_only=True)
         deepest = [fine for fine, coarse in pairwise(maps) if fine.shape[-1] > coarse.shape[-1]] + maps[-1:]
         return deepest[-_MAPS:]
 
