@@ -46,7 +46,7 @@ class Weights:
     """Heads that read the same: which of the list they are, their weights (H, K, D) and biases (H, K)."""
 
     heads: list[int]
-    reads: slice | Ints
+    reads: slice | Tensor
     weight: Tensor
     bias: Tensor
 
@@ -137,7 +137,8 @@ def scores(found: Tokens, rows: Ints, made: Sequence[Weights], device: str) -> l
 
 def _first(found: Tokens, blocks: int, average: bool, heads: list[int], classes: int, seed: int, device: str, dtype: torch.dtype) -> Weights:
     """Heads before their first step: weights drawn from N(0, 0.01^2), the same for all that read the same, and biases of 0."""
-    reads = found.columns(blocks, average)
+    columns = found.columns(blocks, average)
+    reads = columns if isinstance(columns, slice) else torch.from_numpy(columns).to(device)
     width = (blocks + average) * found.width
     drawn = SPREAD * torch.randn(classes, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     weight = drawn.to(device, dtype).repeat(len(heads), 1, 1).requires_grad_()
