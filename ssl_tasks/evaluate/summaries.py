@@ -51,7 +51,8 @@ def differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
             tests = {name: test for name in contenders if name != best and (test := _difference(contenders[best], contenders[name]))}
             for (name, test), p in zip(tests.items(), holm([test.p for test in tests.values()]), strict=True):
                 told = {"measure": measure, "metric": each[0].metric, "best": best, "model": name}
-                found.append({**told, **test.as_json(), "p_holm": p, "within_noise": p > NOISE})
+                ends = {"low": max(test.low, facts.least - facts.most), "high": min(test.high, facts.most - facts.least)}
+                found.append({**told, **test.as_json(), **ends, "p_holm": p, "within_noise": p > NOISE})
     return found
 
 

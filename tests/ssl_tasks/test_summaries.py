@@ -63,6 +63,11 @@ class TestDifferences:
         assert found[0]["p_holm"] == mcnemar(2, 0)
         assert found[1]["p_holm"] == 2 * mcnemar(40, 0)
 
+    def test_no_difference_is_larger_than_there_can_be(self) -> None:
+        (found,) = differences([row("pixels", 0.99), *(row(f"a[seed={i}]", v) for i, v in enumerate((0.32, 0.27, 0.02)))])
+        assert found["high"] == 1.0
+        assert found["low"] > 0
+
     def test_where_less_is_better_the_least_is_best(self) -> None:
         items = np.random.default_rng(0).random(50)
         (found,) = differences([row("a", 0.9, items + 0.5, "rmse"), row("b", 0.4, items, "rmse")])
