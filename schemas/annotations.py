@@ -73,6 +73,6 @@ def places(protocols: Iterable[Spec]) -> list[tuple[str, str, str]]:
     for protocol in protocols:
         for prefix, owner in (("", protocol), ("annotations.", getattr(protocol, "annotations", None))):
             for field in ("path", "file", "frames", "masks"):
-                if path := getattr(owner, field, None):
+                if isinstance(path := getattr(owner, field, None), str):
                     found.append((getattr(protocol, "kind", ""), prefix + field, path))
     return found

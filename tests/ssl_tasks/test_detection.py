@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_world import SmallWorld, protocol
 
+from schemas.annotations import places
 from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.protocols.dense import Detection
@@ -204,6 +205,10 @@ def test_images_without_any_box_may_be_trained_on(squared: SmallWorld) -> None:
 def test_masks_that_nobody_drew_are_missed_in_a_line(squared: SmallWorld) -> None:
     with pytest.raises(Skipped, match=r"^cannot be judged: .*masks"):
         apply(protocol("detection", annotations=SQUARES, masks=True), squared.subject("vit"))
+
+
+def test_whether_masks_are_wanted_is_no_file() -> None:
+    assert places([protocol("detection", annotations=SQUARES, masks=True)]) == [("detection", "annotations.file", "squares.json")]
 
 
 @pytest.mark.slow
