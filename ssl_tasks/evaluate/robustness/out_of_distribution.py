@@ -23,6 +23,8 @@ from ssl_tasks.evaluate.subject import Subject
 
 ACCEPTED = 0.95
 """Share of the images that belong which the threshold of FPR95 lets pass, at least."""
+_BLOCK = 4096
+"""Rows that are turned into float64 at a time."""
 
 
 def judge(protocol: OutOfDistribution, subject: Subject) -> Iterator[Number]:
@@ -83,10 +85,12 @@ def mahalanobis(bank: Floats, labels: Ints, queries: Floats) -> Floats:
             f"mahalanobis: {len(bank):,} train images of {len(classes)} classes are too few for the covariance of {bank.shape[1]:,} dimensions; "
             "take `score: knn`"
         )
-    x = bank.astype(np.float64)
-    means = np.stack([x[numbers == number].mean(0) for number in range(len(classes))])
-    around = x - means[numbers]
-    precision = np.linalg.pinv(around.T @ around / len(x), hermitian=True)
+    means = np.stack([bank[numbers == number].mean(0, dtype=np.float64) for number in range(len(classes))])
+    scatter = np.zeros((bank.shape[1], bank.shape[1]))
+    for start in range(0, len(bank), _BLOCK):
+        around = bank[start : start + _BLOCK] - means[numbers[start : start + _BLOCK]]
+        scatter += around.T @ around
+    precision = np.linalg.pinv(scatter / len(bank), hermitian=True)
     away = np.stack([_squared(queries - mean, precision) for mean in means])
     nearest: Floats = -away.min(0)
     return nearest
