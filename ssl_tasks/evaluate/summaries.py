@@ -52,7 +52,7 @@ def differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
             for (name, test), p in zip(tests.items(), holm([test.p for test in tests.values()]), strict=True):
                 told = {"measure": measure, "metric": each[0].metric, "best": best, "model": name}
                 ends = {"low": max(test.low, facts.least - facts.most), "high": min(test.high, facts.most - facts.least)}
-                found.append({**told, **test.as_json(), **ends, "p_holm": p, "within_noise": p > NOISE})
+                found.append(test.as_json() | told | ends | {"p_holm": p, "within_noise": p > NOISE})
     return found
 
 
