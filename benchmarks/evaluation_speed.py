@@ -44,7 +44,7 @@ def made(path: Path, count: int, seed: int) -> None:
     rows = np.lib.format.open_memmap(path, "w+", np.float32, (count, DIM))
     for start in range(0, count, 65536):
         part = labels[start : start + 65536]
-        rows[start : start + 65536] = centres[part] + 5 * random.normal(size=(len(part), DIM)).astype(np.float32)
+        rows[start : start + 65536] = centres[part] + 4 * random.normal(size=(len(part), DIM)).astype(np.float32)
     rows.flush()
 
 

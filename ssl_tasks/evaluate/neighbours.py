@@ -1,7 +1,7 @@
 """Nearest neighbours, exact, among more images than fit into memory.
 
 Bank and queries are read a block at a time, so that they may be memory-mapped files; of each query only the nearest so far are kept.
-At most `_QUERIES` x `_BANK` scores are held at once: 64 MB, and beside them a block of the bank (25 MB at 384 dimensions).
+At most `_QUERIES` x `_BANK` scores are held at once: 64 MB, and beside them a block of the bank (25 MB at 384 dimensions), however large it is.
 """
 
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ Metric = Literal["cosine", "euclidean"]
 QUERIES, VECTORS = 256, 16_384
 """Queries that are ranked for at once, and gallery features that are read at once."""
 SCORES = 8_000_000
-"""Scores of answers, and of others, that are held at a time: 32 MB each, and as much again for their ranks."""
+"""Scores of answers, and of others, that are held at a time: 32 MB each, and as much again for their ranks; 200 MB in all at 384 dimensions."""
 
 
 class Ranked(NamedTuple):
