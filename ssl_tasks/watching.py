@@ -11,11 +11,11 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from schemas.errors import UserError
 from schemas.job import Job
 from ssl_tasks import distributed
 from ssl_tasks.checkpoints import save_encoder
@@ -76,22 +76,23 @@ class Watching:
         return seen
 
     def _snapshot(self, method: Method) -> None:
+        """Leave the encoder for the watcher. All ranks must ask, since each may hold a part of it; the main one writes."""
         assert self._learner
         encoder: Any = method.exported()
         step = self._learner.done
         ready, draft = self.folder / f"step-{step:09d}", self.folder / f".{step}"
+        if distributed.is_main():
+            with suppress(OSError):  # where it cannot be made, writing into it says why
+                draft.mkdir(parents=True, exist_ok=True)
         try:
-            if distributed.is_main():
-                shutil.rmtree(draft, ignore_errors=True)
-                draft.mkdir()
-                (draft / ENCODER).write_text(json.dumps({"step": step, "encoder": encoder.config.model_dump(mode="json"), "dim": encoder.dim}))
             save_encoder(draft, encoder)
             if distributed.is_main() and not self._failed and step not in {number["step"] for number in self.found}:
+                (draft / ENCODER).write_text(json.dumps({"step": step, "encoder": encoder.config.model_dump(mode="json"), "dim": encoder.dim}))
                 shutil.rmtree(ready, ignore_errors=True)
                 draft.rename(ready)
-        except (OSError, UserError) as error:
+        except Exception as error:  # nothing that goes wrong here may end the training
             self._give_up(str(error))
-        finally:
+        if distributed.is_main():
             shutil.rmtree(draft, ignore_errors=True)
 
     def _hear(self) -> None:

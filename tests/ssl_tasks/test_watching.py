@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_pipeline import SCENES, VIT, made, plan
-from tiny_training import Recorder
+from tiny_training import Recorder, ranks
 
 from schemas.artifacts import Artifact, Checkpoint
 from schemas.load import loads
@@ -155,3 +155,20 @@ def test_a_sample_takes_so_many_of_each_split_and_is_the_same_each_time() -> Non
     assert (parts.count("train"), parts.count("test")) == (30, 20)
     assert taken.equals(sample(table, 30, seed=5))
     assert np.all(np.diff([int(i) for i in taken["id"].to_pylist()]) > 0)
+
+
+def _trained_on_a_rank(workspace: Path) -> None:
+    sharded = TRAIN.replace("{", "{sharding: fsdp, ", 1)
+    text = f"  teacher: {{kind: pretrain, dataset: raw, method: {METHOD}, encoder: {VIT}, train: {sharded}{WATCHED}}}\n"
+    planned = plan(text, workspace)
+    run(planned.job(planned.stages["teacher"]), Recorder())
+
+
+@pytest.mark.slow
+def test_an_encoder_that_lies_in_parts_on_two_ranks_is_watched_as_a_whole(tmp_path: Path) -> None:
+    made(teacher(tmp_path), "raw")
+    ranks(2, _trained_on_a_rank, tmp_path, seconds=240)
+    planned = teacher(tmp_path, WATCHED)
+    (artifact,) = planned.artifacts(planned.stages["teacher"]).values()
+    found = lines(artifact, "watch.jsonl")
+    assert len({number["step"] for number in found if number["measure"] == "knn"}) == 4
