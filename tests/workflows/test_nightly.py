@@ -103,8 +103,8 @@ def prefect(url: str, *line: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_worker_runs_a_recipe_each_night_anew_and_fails_it_below_its_threshold(url: str, tmp_path: Path) -> None:
     """Two nights of one short epoch without a threshold, and one night of which more is expected than anything can reach."""
-    short = ("params.epochs=0.2", "stages.report.protocols=[knn]")
-    name = deploy(FOLDER / "simclr.yaml", "local", overrides=(*short, "stages.report.expect={}"), workspace=tmp_path)
+    short = ("params.epochs=0.2", "stages.report.protocols=[knn]", "stages.report.expect=null")
+    name = deploy(FOLDER / "simclr.yaml", "local", overrides=short, workspace=tmp_path)
     for _ in range(2):
         night = prefect(url, "deployment", "run", name, "--watch")
         assert night.returncode == 0, night.stdout + night.stderr
