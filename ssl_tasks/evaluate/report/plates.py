@@ -90,6 +90,8 @@ def _curves(story: Story) -> Iterator[Plate]:
     for name, model in story.models.items():
         for quantity, curve in showcase.curves(model).items():
             title = {"train/loss": f"loss, {lineage.method(model.config)}", "monitor/effective_rank": "effective rank", "monitor/knn": "k-NN"}
+            if quantity.startswith("watch/") and quantity.count("/") == 1:
+                title[quantity] = f"{quantity.removeprefix('watch/')}, watched"
             if quantity in title:
                 panels.setdefault(title[quantity], {})[story.short[name]] = curve
     if panels:
@@ -98,6 +100,8 @@ def _curves(story: Story) -> Iterator[Plate]:
             "What training recorded, to the last step; losses of different methods or batch sizes do not compare. "
             "Monitors look at a fixed sample of train images, so their k-NN is not the table's."
         )
+        if any(title.endswith(", watched") for title in panels):
+            caption += " What was watched was judged beside the training, on a sample of the images."
         styles = {story.short[name]: story.styles[name] for name in story.models}
         yield Plate("curves", "health", "Training", caption, lambda theme: figures.curves(ordered, styles, theme))
 
