@@ -88,7 +88,12 @@ _EMPTY = {"spread": "", "interval": "", "of": ""}
 def _one(row: Row) -> dict[str, str]:
     """A number as it is shown, with its interval."""
     interval = _interval(row.interval.low, row.interval.high, row.metric) if row.interval else ""
-    return {"value": words.amount(row), "spread": words.spread(row), "interval": interval, "of": f"of {row.dim}" if row.metric == "effective_rank" else ""}
+    return {
+        "value": words.amount(row).replace("-", words.MINUS),
+        "spread": words.spread(row),
+        "interval": interval,
+        "of": f"of {row.dim}" if row.metric == "effective_rank" else "",
+    }
 
 
 def _mean(entry: Mapping[str, Any]) -> dict[str, str]:
@@ -99,7 +104,8 @@ def _mean(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _interval(low: float, high: float, metric: str) -> str:
-    return f"{words.number(low, metric)}{words.EN_DASH}{words.number(high, metric)}"
+    between = " to " if low < 0 else words.EN_DASH
+    return f"{words.number(low, metric)}{between}{words.number(high, metric)}".replace("-", words.MINUS)
 
 
 def _stands(story: Story) -> dict[tuple[str, str], str]:
