@@ -42,7 +42,8 @@ def show(out: Console, found: Comparison) -> None:
         table = _table("number", called, [f"{letter} - first" for letter in called[1:]])
         for line, raised in zip(found.lines, found.p, strict=True):
             cells = [number_text(number) for number in line.numbers]
-            table.add_row(escape(line.name), *cells, *difference_texts(line, raised)[1:])
+            twin = any(other is not line and other.name == line.name for other in found.lines)
+            table.add_row(escape(f"{line.name} ({conditions(line)})" if twin else line.name), *cells, *difference_texts(line, raised)[1:])
         out.print(table)
         out.print("[dim]intervals of 95%; ~ is within noise (p above 0.05, raised by Holm for the number of tests)[/]", highlight=False)
     for sentence in found.apart:
@@ -66,6 +67,12 @@ def told(value: Any) -> str:
 def amount(value: float) -> str:
     """A number in a cell: three decimals of a small one."""
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def conditions(line: Line) -> str:
+    """Under what the numbers of a line were made."""
+    under = {"split": line.conditions["split"][:8], **line.conditions["settings"]}
+    return ", ".join([line.conditions["version"], *(f"{key} {told(value)}" for key, value in under.items() if value not in (None, [], {}))])
 
 
 def number_text(number: Measured | None) -> str:
@@ -117,12 +124,11 @@ def page(found: Comparison) -> str:
     for line, raised in zip(found.lines, found.p, strict=True):
         quiet = [p is None or p > NOISE for p in raised]
         differences = list(zip(difference_texts(line, raised), quiet, strict=True))[1:]
-        under = {"protocol": line.conditions["version"], "split": line.conditions["split"][:8], **line.conditions["settings"]}
         lines.append(
             {
                 "model": line.model,
                 "measure": line.measure,
-                "under": ", ".join(f"{key} {told(value)}" for key, value in under.items() if value not in (None, [], {})),
+                "under": conditions(line),
                 "numbers": [_parts(number) for number in line.numbers],
                 "differences": differences,
             }
