@@ -30,6 +30,7 @@ generated: .venv/.installed
 	$(BIN)/python -m ssl_tasks.methods.pages
 	$(BIN)/python -m ssl_tasks.curate.pages
 	$(BIN)/python -m ssl_tasks.distill.pages
+	$(BIN)/python -m ssl_tasks.evaluate.pages
 
 install: .venv/.installed
 
