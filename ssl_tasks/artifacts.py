@@ -35,7 +35,8 @@ def seal(job: Job, folder: Path, output: str = "", **fields: Any) -> Artifact:
         pydantic.ValidationError: if `fields` are not those of the artifact's type.
     """
     payload = sorted(p for p in folder.rglob("*") if p.is_file())
-    taken = {reference.text: job.inputs[reference.text] for reference in references(for_output(job.stage, output))}
+    named = {reference.text for reference in references(for_output(job.stage, output))}
+    taken = {text: key for text, key in job.inputs.items() if text in named}
     stated = {
         "type": job.stage.makes,
         "key": job.outputs[output],

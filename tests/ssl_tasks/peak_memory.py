@@ -1,5 +1,6 @@
 """How much memory a piece of work takes at its peak. `ru_maxrss` cannot tell: it keeps the peak of what ran before, even a parent's."""
 
+import gc
 import re
 import resource
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ def taken(work: Callable[[], object]) -> int:
 @contextmanager
 def at_most(megabytes: int) -> Iterator[None]:
     """A limit on what the program may take of memory for itself; files that are mapped do not count."""
+    gc.collect()  # what would be freed on the way would be room
     found = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     before = resource.getrlimit(resource.RLIMIT_DATA)

@@ -214,7 +214,7 @@ def test_an_encoder_beside_classifiers_is_skipped_and_where_none_is_a_classifier
     plain = checkpoint(job(workspace, "plain", stage, {"clean": clean.key}), "", encoder(8), 0)
     made = inputs | {"plain": plain.key}
     report = done(evaluation(workspace, made, models=["plain", "teacher"], compare=[], protocols=["accuracy"]))[""]
-    assert set(report.metrics) == {"teacher/accuracy"}
+    assert set(report.metrics) == {"teacher/accuracy", "teacher/accuracy/low", "teacher/accuracy/high"}
     assert results(report)["skipped"] == {"accuracy": {"plain": "is no classifier"}}
     with pytest.raises(UserError, match=r"stages\.report\.protocols: accuracy, calibration judge classifiers, and no model is one; let a finetune stage"):
         done(evaluation(workspace, made, models=["plain"], compare=[], protocols=["accuracy", "calibration"]))

@@ -188,8 +188,8 @@ def test_features_larger_than_memory_are_made_and_looked_through(tmp_path: Path)
             rows[start : start + 1000] = start
 
     with at_most(megabytes=60), pytest.raises(MemoryError):
-        np.ones((200_000, 100), np.float32)
+        np.ones((600_000, 100), np.float32)
     with at_most(megabytes=60):
-        found = kept(tmp_path, {}, (200_000, 100), make, 1.0)
+        found = kept(tmp_path, {}, (600_000, 100), make, 1.0)
         assert features.unfit(found) == ""
     assert found[199_000, 0] == 199_000

@@ -81,7 +81,7 @@ def test_some_rows_of_features_are_read_as_if_they_were_all() -> None:
     np.testing.assert_array_equal(similarities, expected[0])
 
 
-@pytest.mark.parametrize(("count", "megabytes"), [(200_000, 250), pytest.param(1_000_000, 300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "megabytes"), [(500_000, 250), pytest.param(1_000_000, 300, marks=pytest.mark.slow)])
 def test_a_million_features_of_384_dimensions_take_300_megabytes(tmp_path: Path, count: int, megabytes: int) -> None:
     """They are 1.5 GB; the file has holes where no feature is planted, and takes no room on the disk."""
     bank = np.lib.format.open_memmap(tmp_path / "bank.npy", "w+", np.float32, (count, 384))
