@@ -27,13 +27,14 @@ from ssl_tasks.data.memory import keep_freed_memory
 from ssl_tasks.data.store import side_for
 from ssl_tasks.data.subset import Subset
 from ssl_tasks.data.views import MEAN_STD
+from ssl_tasks.energy import Meter
 from ssl_tasks.learner import Learner
 from ssl_tasks.monitors import Look
 from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.tracking import Tracker
 from ssl_tasks.weights import State, initialise, read_weights
 
-CURVE, WATCHED = "metrics.jsonl", "watch.jsonl"
+CURVE, WATCHED, ENERGY = "metrics.jsonl", "watch.jsonl", "joules"
 
 
 class Training:
@@ -76,6 +77,7 @@ class Training:
             rows = choose(self.labels)
             self.images, self.labels = Subset(self.images, rows), [self.labels[row] for row in rows]
         self.look = Look(self.images, self.labels, stage.seed, self.device)
+        self._meter = Meter(job.work / ENERGY) if distributed.is_main() else None
         if distributed.is_main():
             facts: dict[str, Any] = {
                 **counts,
@@ -139,6 +141,8 @@ class Training:
         fields = {"encoder": encoder.config.model_dump(mode="json"), "mean": mean, "std": std, "dim": encoder.dim, "exported": part}
         fields |= {"classes": list(classes), "hidden": hidden} if head is not None else {}
         metrics = {**learner.summary(batch_size), "parameters": parameters(encoder)}
+        if self._meter and (joules := self._meter.joules) is not None:
+            metrics["joules"] = round(joules, 1)
         return {learner.name: artifacts.seal(self.job, folder, learner.name, **fields, metrics=metrics)}
 
 

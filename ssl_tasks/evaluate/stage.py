@@ -99,10 +99,10 @@ def evaluate(job: Job, tracker: Tracker) -> dict[str, Artifact]:
 
 
 def budget(model: Checkpoint) -> dict[str, float]:
-    """What a model's training took, as far as its artifact states it: epochs, images seen, seconds."""
+    """What a model's training took, as far as its artifact states it: epochs, images seen, seconds, joules."""
     planned = epochs(model.config)
     found = {} if planned is None else {"epochs": planned}
-    return found | {name: value for name, value in model.metrics.items() if name in ("images_seen", "seconds")}
+    return found | {name: value for name, value in model.metrics.items() if name in ("images_seen", "seconds", "joules")}
 
 
 def _kept(job: Job, folder: Path) -> Path:

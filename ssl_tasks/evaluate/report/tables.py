@@ -120,15 +120,19 @@ def costs(story: Story) -> dict[str, Any]:
         if group(name) not in rows:
             members = {other for other in story.models if group(other) == group(name)}
             size = next((row.parameters for row in story.rows if row.model in members), None)
-            seconds = [given["seconds"] for other in members if "seconds" in (given := story.results["budget"].get(other, {}))]
+            took = [story.results["budget"].get(other, {}) for other in members]
+            seconds, joules = ([given[what] for given in took if what in given] for what in ("seconds", "joules"))
             cost = ({} if size is None else {"parameters": size}) | cost_of(story.rows, members)
             trained = words.duration(statistics.fmean(seconds)) if seconds else ""
             what = lineage.encoder(story.models[name].encoder.model_dump())
-            rows[group(name)] = {"name": group(name), "what": what, "style": story.styles[name], "trained": trained, "cost": cost}
+            energy = words.energy(statistics.fmean(joules)) if joules else ""
+            rows[group(name)] = {"name": group(name), "what": what, "style": story.styles[name], "trained": trained, "energy": energy, "cost": cost}
     shown = [metric for metric in COLUMNS if any(metric in row["cost"] for row in rows.values())]
+    metered = any(row["energy"] for row in rows.values())
     for row in rows.values():
-        row["cells"] = [row["trained"], *(_price(metric, row["cost"].get(metric)) for metric in shown)]
-    return {"columns": ["training", *(COLUMNS[metric] for metric in shown)], "rows": list(rows.values()), "devices": story.results["timed_on"]}
+        row["cells"] = [row["trained"], *[row["energy"]] * metered, *(_price(metric, row["cost"].get(metric)) for metric in shown)]
+    columns = ["training", *["energy"] * metered, *(COLUMNS[metric] for metric in shown)]
+    return {"columns": columns, "metered": metered, "rows": list(rows.values()), "devices": story.results["timed_on"]}
 
 
 def _price(metric: str, value: float | None) -> str:

@@ -54,6 +54,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def energy(joules: float) -> str:
+    """Joules as 85 Wh or 1.2 kWh."""
+    watt_hours = joules / 3600
+    return f"{watt_hours / 1000:.3g} kWh" if watt_hours >= 1000 else f"{watt_hours:.3g} Wh"
+
+
 def short(name: str, names: Sequence[str]) -> str:
     """A model's name in a figure: without the stage where its output alone tells it apart."""
     if name.startswith("random init ("):
