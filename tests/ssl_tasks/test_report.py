@@ -52,6 +52,7 @@ class TestWords:
     def test_numbers_are_short(self) -> None:
         assert [words.big(n) for n in (812, 79_502, 451_000, 1_258_432, 86_000_000)] == ["812", "79.5 k", "451 k", "1.26 M", "86 M"]
         assert [words.duration(s) for s in (41.2, 63, 18_720)] == ["41 s", "1 min 3 s", "5 h 12 min"]
+        assert [words.energy(joules) for joules in (306_000, 4_320_000)] == ["85 Wh", "1.2 kWh"]
         assert [words.signed(v) for v in (2.14, -0.5, 0.04, -0.04)] == ["+2.1", f"{words.MINUS}0.5", "0.0", "0.0"]
         assert enumerated(["a", "b", "c"]) == "a, b and c"
         assert enumerated(["a"]) == "a"
