@@ -45,7 +45,7 @@ class Finished:
         """Rows of the report by model and protocol."""
         table: dict[str, dict[str, dict[str, Any]]] = {}
         for row in json.loads((self.report / "results.json").read_text())["rows"]:
-            table.setdefault(row["model"], {})[row["protocol"]] = row
+            table.setdefault(row["model"], {})[row["measure"]] = row
         return table
 
 
