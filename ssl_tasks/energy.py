@@ -5,6 +5,7 @@ is stated. RAPL: https://docs.kernel.org/power/powercap/powercap.html. GPUs need
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class Meter:
             with suppress(OSError, ValueError):
                 self._taken = float(path.read_text())
             self._last = [counter.read() for counter in self._counters]
-            threading.Thread(target=self._watch, daemon=True, name="energy").start()
+            threading.Thread(target=_watch, args=(weakref.ref(self),), daemon=True, name="energy").start()
 
     @property
     def joules(self) -> float | None:
@@ -89,10 +90,13 @@ class Meter:
             self._path.write_text(repr(self._taken))
         return self._taken
 
-    def _watch(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(EVERY):
-            _ = self.joules
+
+def _watch(meter: "weakref.ref[Meter]") -> None:
+    """Read a meter now and then, as long as anybody holds it."""
+    pause = threading.Event()
+    while not pause.wait(EVERY) and (held := meter()):
+        _ = held.joules
+        del held
 
 
 def _microjoules(path: Path) -> float:

@@ -1,5 +1,6 @@
 """YAML is read strictly: what a word means never depends on the reader, and no file exhausts the process."""
 
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -142,18 +143,22 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{here}: &{here} [{','.join([f'*
     ids=["anchor bomb", "deep lists", "deep mappings", "deep aliases", "10 MB"],
 )
 def test_a_hostile_file_is_refused_at_once(text: str, part: str) -> None:
-    start = time.process_time()
-    assert part in fault(text).message
-    assert time.process_time() - start < 0.5
+    gc.freeze()  # what other tests left behind is not looked through meanwhile
+    start = time.thread_time()
+    try:
+        assert part in fault(text).message
+        assert time.thread_time() - start < 0.5
+    finally:
+        gc.unfreeze()
 
 
 def test_a_file_of_10_mb_is_refused_without_reading_it_all(tmp_path: Path) -> None:
     file = tmp_path / "large.yaml"
     file.write_text("a: 1\n" * 2_000_000)
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(InvalidPipeline, match="larger than"):
         strict_yaml.read(file)
-    assert time.process_time() - start < 0.2
+    assert time.thread_time() - start < 0.2
 
 
 def test_a_file_that_is_no_text_names_the_bad_byte(tmp_path: Path) -> None:
