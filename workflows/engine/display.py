@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from ssl_tasks.evaluate.metrics import METRICS
 from workflows.engine.reuse import Plan, Planned
 
 MARKS = {"reused": "[dim]reused[/]", "run": "[green]run[/]", "waits": "[yellow]waits[/]", "skipped": "[dim]skipped[/]"}
@@ -108,15 +109,9 @@ def _unmade_parents(plan: Plan, planned: Planned) -> list[str]:
     return [p for p in planned.parents if plan.stages[p].status in ("run", "waits")]
 
 
-_LEFT_TO_THE_REPORT = (
-    "nll", "nll_scaled", "temperature", "parameters", "flops", "megabytes", "latency_cpu", "throughput_cpu", "latency_cuda", "throughput_cuda",
-)  # fmt: skip
-
-
 def result_table(rows: list[dict[str, Any]]) -> Table:
-    """Models as rows, what protocols measure as columns; what models cost, and the finer numbers, stand in the report."""
-    rows = [r for r in rows if r["metric"] not in _LEFT_TO_THE_REPORT] or rows
-    measures = list(dict.fromkeys(_measure(r) for r in rows))
+    """Models as rows, a protocol's first number as a column; its other ones, and what models cost, stand in the report."""
+    measures = _first(rows)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model")
     table.add_column("parameters", justify="right")
@@ -127,6 +122,14 @@ def result_table(rows: list[dict[str, Any]]) -> Table:
         parameters = next(iter(cells.values())).get("parameters")
         table.add_row(escape(model), f"{parameters:,}" if parameters else "", *(_cell(cells.get(m)) for m in measures))
     return table
+
+
+def _first(rows: list[dict[str, Any]]) -> list[str]:
+    """Of each protocol the measure that its name stands for, else the first that tables show; all where tables show none."""
+    shown = [row for row in rows if METRICS[row["metric"]].shown]
+    main = {row["protocol"]: _measure(row) for row in shown if METRICS[row["metric"]].main}
+    first = {row["protocol"]: main.get(row["protocol"], _measure(row)) for row in reversed(shown)}
+    return list(first.values())[::-1] or list(dict.fromkeys(map(_measure, rows)))
 
 
 def _measure(row: dict[str, Any]) -> str:
