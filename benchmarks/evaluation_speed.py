@@ -117,8 +117,8 @@ class Memory:
 def measured(part: str, method: str, folder: Path) -> dict[str, Any]:
     """One measurement, in this process."""
     import faiss  # noqa: F401  # its libraries are loaded before memory is looked at
-    import sklearn.neighbors  # noqa: F401
-    import torch  # noqa: F401
+    import sklearn.neighbors  # noqa: F401  # likewise
+    import torch  # noqa: F401  # likewise
 
     from ssl_tasks.evaluate.frozen.knn import vote
 

@@ -107,7 +107,7 @@ def heads(count: int, width: int, steps: int, rounds: int) -> dict[str, Any]:
     }
 
 
-class Pictures(Dataset):  # type: ignore[type-arg]
+class Pictures(Dataset[torch.Tensor]):
     """Image files as a plain loop reads them."""
 
     def __init__(self, paths: list[Path], transform: Callable[[Image.Image], torch.Tensor]) -> None:
