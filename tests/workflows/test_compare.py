@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from schemas.artifacts import Artifact, Report
 from schemas.errors import UserError
 from schemas.pipeline import Pipeline
 from ssl_tasks.artifacts import draft, seal
 from workflows.engine import cli_compare, ledger
 from workflows.engine.comparing import compare
+from workflows.engine.comparing.settings import settings
 from workflows.engine.comparing.shown import page, show
 from workflows.engine.reuse import Plan, make_plan
 
@@ -94,6 +96,19 @@ def ran(
     ledger.keep(run.folder, {name: artifact for name, stage in plan.stages.items() for artifact in plan.artifacts(stage).values()})
     run.finish("done")
     return run.id
+
+
+def test_a_protocol_that_one_run_lacks_leaves_those_after_it_as_they_are() -> None:
+    def report(*protocols: dict[str, Any]) -> dict[str, Artifact]:
+        return {"report": Report.model_construct(config={"protocols": list(protocols)})}
+
+    knn, linear, rank = {"kind": "knn", "k": 20}, {"kind": "linear", "strengths": 13}, {"kind": "rank", "samples": 100}
+    found = list(settings([{}, {}], [report(knn, linear, rank), report({**knn, "k": 5}, rank)]))
+    assert {setting.key: setting.values for setting in found} == {
+        "report.protocols.knn.k": [20, 5], "report.protocols.linear.kind": ["linear", None], "report.protocols.linear.strengths": [13, None],
+    }  # fmt: skip
+    twice = list(settings([{}, {}], [report(knn, {**knn, "k": 5}), report(knn)]))
+    assert {setting.key for setting in twice} >= {"report.protocols.1.k"}
 
 
 def test_what_two_runs_differ_in_stands_side_by_side_with_the_settings_behind_it(tmp_path: Path) -> None:

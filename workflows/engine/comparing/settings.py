@@ -42,9 +42,16 @@ def _stated(artifacts: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for reference, artifact in artifacts.items():
         own = found.setdefault(split(reference)[0], {})
-        for key, value in flatten(artifact.config):
+        for key, value in flatten(_by_kind(artifact.config)):
             if own.get(key) is None:
                 own[key] = value
         if isinstance(artifact, Dataset):
             own |= {"manifest": artifact.manifest[:_SHORT], "data_version": artifact.data_version or None}
     return found
+
+
+def _by_kind(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config whose protocols are told by their kinds where each comes once: one that is left out must not make those after it look changed."""
+    listed = config.get("protocols") or []
+    kinds = [protocol["kind"] for protocol in listed]
+    return {**config, "protocols": dict(zip(kinds, listed, strict=True))} if kinds and len(set(kinds)) == len(kinds) else dict(config)
