@@ -50,7 +50,7 @@ THROUGHPUT: dict[str, tuple[dict[str, Any], Encoder, int]] = {
 def method_of(kind: str, changed: dict[str, Any], encoder: Encoder, seed: int) -> Any:
     """A freshly initialised method."""
     torch.manual_seed(seed)
-    return build(kinds(configs.Method)[kind].model_validate({"kind": kind, **changed}), TimmEncoder(encoder))
+    return build(kinds(configs.Method)[kind].model_validate({"kind": kind, **changed}), TimmEncoder(encoder), images=4096)
 
 
 def peak() -> float:

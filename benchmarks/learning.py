@@ -74,7 +74,7 @@ def judged(encoder: TimmEncoder, train: Any, test: Any) -> dict[str, float]:
 def run(kind: str, encoder: Encoder, seed: int, epochs: float, train: Any, test: Any) -> dict[str, Any]:
     """Train one method with one seed."""
     torch.manual_seed(seed)
-    method = build(config_of(kind), TimmEncoder(encoder))
+    method = build(config_of(kind), TimmEncoder(encoder), images=len(train[0]))
     settings = Train(epochs=epochs, batch_size=BATCH, optimizer=AdamW(learning_rate=1e-3), warmup=0.1, clip=3.0, checkpoint_steps=10**6)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

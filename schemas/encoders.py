@@ -7,6 +7,14 @@ from pydantic import Field, PositiveInt, model_validator
 
 from schemas.spec import Spec, Unfit
 
+Architecture = Literal["vit", "swin", "convnextv2"]
+"""Kinds of encoder whose inside a method must know, to mask a part of it."""
+EXAMPLES: dict[Architecture, str] = {
+    "vit": "a ViT, such as vit_small_patch16_224",
+    "swin": "a Swin, such as swin_tiny_patch4_window7_224",
+    "convnextv2": "a ConvNeXt V2, such as convnextv2_atto",
+}
+
 
 class Encoder(Spec):
     """A timm backbone without its classifier. https://huggingface.co/docs/timm"""
@@ -40,6 +48,13 @@ class Encoder(Spec):
         Those with relative positions (BEiT 1 and 2, relpos), of several stages (Swin) or behind a ConvNet (vit_..._r50) are not.
         """
         return bool(re.match(r"(?!\w*relpos)((vit|deit3?|eva(02)?|beit3|aimv2)_\w*patch\d+|flexivit_|test_vit)", self.name))
+
+    @property
+    def architecture(self) -> Architecture | None:
+        """Which of those whose inside is known, by its name; None for any other."""
+        if self.is_vit:
+            return "vit"
+        return next((known for known, start in (("swin", "swin_"), ("convnextv2", "convnextv2_")) if self.name.startswith(start)), None)  # type: ignore[return-value]  # of literals
 
     @property
     def patch(self) -> int | None:

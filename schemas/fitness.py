@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from schemas.distillers import DML, ONE
-from schemas.encoders import Encoder
+from schemas.encoders import EXAMPLES, Encoder
 from schemas.finetuning import Strategy
+from schemas.methods import MethodSpec
 from schemas.spec import Unfit
 from schemas.students import Student
 from schemas.training import Train
@@ -30,6 +31,18 @@ def check_patches(crop: str, size: int, encoder: Encoder, key: str) -> None:
     if encoder.patch and size % encoder.patch:
         near = max(1, round(size / encoder.patch)) * encoder.patch
         raise Unfit(f"{crop} of {size} px is not a multiple of patch size {encoder.patch}: set {key}, such as to {near}", key, "method")
+
+
+def check_method(method: MethodSpec, encoder: Encoder) -> None:
+    """Whether an encoder can do what a pretraining method asks of it."""
+    kind = getattr(method, "kind")  # noqa: B009  # of the members of the union
+    able = method.architectures
+    if able and encoder.architecture not in able:
+        wanted = " or ".join(EXAMPLES[each] for each in able)
+        told = "masks patches, and '{}' has none" if able == ("vit",) else "masks parts of the image inside the encoder, which is not known for '{}'"
+        raise Unfit(f"{kind} {told.format(encoder.name)}: take {wanted}", "encoder.name")
+    if "colour" in method.needs and encoder.channels != 3:
+        raise Unfit(f"{kind} learns from colours, and encoder.channels {encoder.channels} reads images without: set it to 3", "encoder.channels", "method")
 
 
 def of_classifier(strategy: Strategy, encoder: Encoder | None, batch_norm: str | None, views: Views, train: Train) -> None:

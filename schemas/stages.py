@@ -86,8 +86,7 @@ class Pretrain(StageBase):
         fitness.check_not_whitened(self.encoder, "encoder")
         if isinstance(self.method, DINOv3) and self.method.gram_size:
             fitness.check_patches("the Gram teacher's crop", self.method.gram_size, self.encoder, "method.gram_size")
-        if self.method.masks_patches and not self.encoder.is_vit:
-            raise Unfit(f"{self.method.kind} masks patches, and '{self.encoder.name}' has none: take a ViT, such as vit_small_patch16_224", "encoder.name")
+        fitness.check_method(self.method, self.encoder)
         return self
 
 

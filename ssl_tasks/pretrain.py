@@ -36,8 +36,8 @@ def pretrain(job: Job, tracker: Tracker, watch: Callable[[Learner], None] | None
     encoder = TimmEncoder(stage.encoder)
     if stage.init_from:
         tracker.note(start_from(encoder, stage.init_from, job))
-    method = methods.build(stage.method, encoder)
     training = Training(job, stage, stage.encoder, {"parameters": parameters(encoder)}, tracker)
+    method = methods.build(stage.method, encoder, images=len(training.images))
 
     watching = Watching(job, training.look, tracker) if stage.watch and not watch else None
 

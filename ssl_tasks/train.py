@@ -119,8 +119,8 @@ def fit_together(
     ranks = Spread(shared_out(spread, methods), tracker) if parted and spread else Ranks(methods, tracker)
     contained = partial(_contained, alone=alone, tracker=ranks.tracker)
     folder = workdir / "checkpoints"
-    own = {name: method for name, method in methods.items() if name in ranks.names}
-    learners = [Learner(name, method, configs[name], batches.size, seed, folder / (name or "model"), device) for name, method in own.items()]
+    here = {name: method for name, method in methods.items() if name in ranks.names}
+    learners = [Learner(name, method, configs[name], batches.size, seed, folder / (name or "model"), device) for name, method in here.items()]
     if not alone and not parted:
         _leave_out(learners, tracker)
     with ranks.at_work(), _explained(next(iter(configs.values())), batches.size, learners):
@@ -147,11 +147,13 @@ def fit_together(
         for step, batch in waits:
             generator.manual_seed(seed_of(seed, "views", step))
             with torch.no_grad():
-                made = (views or learners[0].method.views)(batch, Draw(generator, batches.size, batches.own))
+                own = batches.rows(step)[batches.own]
+                draw = Draw(generator, batches.size, batches.own, torch.from_numpy(own).to(device))
+                made = (views or learners[0].method.views)(batch, draw)
                 inputs: tuple[Any, ...] = (made,)
                 if targets:
                     with _explained(next(iter(configs.values())), batches.size, learners, shared=True):
-                        inputs = (made, targets(made, Seat(step, batches.rows(step)[batches.own], batches.size, batches.own)))
+                        inputs = (made, targets(made, Seat(step, own, batches.size, batches.own)))
             # A learner that is ahead, because the others' checkpoints were older, waits for them.
             active = [learner for learner in learners if learner.done == step and runs(learner)]
             with ranks.at_work():

@@ -29,3 +29,42 @@ class SwAV(MethodSpec):
     queue_start: Share = Field(0.075, description="share of the training before which the queue is only filled (epoch 15 of 200)")
     freeze_prototypes: Share = Field(0.01, description="share of the training with frozen prototypes (1 of 100 epochs)")
     views: Annotated[Views, AfterValidator(two_or_more)] = Field(Views(preset="swav"), description="crops: global ones get codes, all predict them")
+
+
+class DeepClusterV2(MethodSpec):
+    """Every crop tells the cluster that k-means gave its image at the end of the last epoch."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2006.09882"
+    family = "clustering"
+    year = 2020
+    exports = "encoder"
+    needs = ("memory bank",)
+    takes = ("images",)
+    kind: Literal["deepcluster_v2"] = "deepcluster_v2"
+    views: Views = Field(Views(count=2), description="how views are made of an image")
+
+
+class SeLa(MethodSpec):
+    """Labels that are used alike are found by optimal transport, and the encoder learns to tell them."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1911.05371"
+    family = "clustering"
+    year = 2019
+    exports = "encoder"
+    needs = ("memory bank",)
+    takes = ("images",)
+    kind: Literal["sela"] = "sela"
+    views: Views = Field(Views(count=1), description="how views are made of an image")
+
+
+class PCL(MethodSpec):
+    """MoCo, and each view must find the centre of its image's cluster among those of others, at several granularities."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2005.04966"
+    family = "clustering"
+    year = 2020
+    exports = "encoder"
+    needs = ("negatives", "teacher", "queue", "memory bank")
+    takes = ("images",)
+    kind: Literal["pcl"] = "pcl"
+    views: Views = Field(Views(count=2), description="how views are made of an image")

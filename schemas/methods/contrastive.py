@@ -19,6 +19,7 @@ class SimCLR(MethodSpec):
     year = 2020
     exports = "encoder"
     smallest_batch = 256
+    needs = ("negatives",)
     kind: Literal["simclr"] = "simclr"
     temperature: PositiveFloat = Field(0.1, description="of the softmax over similarities (authors' ImageNet code: 0.1; CIFAR-10: 0.5)")
     decoupled: bool = Field(False, description="leave the positive out of the denominator, for small batches (DCL, https://arxiv.org/abs/2110.06848)")
@@ -39,6 +40,7 @@ class SSCD(MethodSpec):
     year = 2022
     exports = "encoder with its head"
     smallest_batch = 256
+    needs = ("negatives",)
     kind: Literal["sscd"] = "sscd"
     temperature: PositiveFloat = Field(0.05, description="of the softmax over similarities")
     entropy: Annotated[float, Field(ge=0)] = Field(
@@ -56,6 +58,7 @@ class MoCoV1(MethodSpec):
     family = "contrastive"
     year = 2019
     exports = "encoder"
+    needs = ("negatives", "teacher", "queue")
     kind: Literal["moco_v1"] = "moco_v1"
     temperature: PositiveFloat = Field(0.07, description="of the softmax over similarities")
     queue: PositiveInt = Field(65536, description="keys that are kept as negatives, over all devices")
@@ -71,6 +74,7 @@ class MoCoV2(MethodSpec):
     family = "contrastive"
     year = 2020
     exports = "encoder"
+    needs = ("negatives", "teacher", "queue")
     kind: Literal["moco_v2"] = "moco_v2"
     temperature: PositiveFloat = Field(0.2, description="of the softmax over similarities")
     queue: PositiveInt = Field(65536, description="keys that are kept as negatives, over all devices")
@@ -88,6 +92,7 @@ class MoCoV3(MethodSpec):
     year = 2021
     exports = "encoder"
     smallest_batch = 512
+    needs = ("negatives", "teacher")
     kind: Literal["moco_v3"] = "moco_v3"
     temperature: PositiveFloat = Field(0.2, description="of the softmax over similarities (authors: ViT 0.2, ResNet-50 1.0)")
     momentum: Momentum = Field(0.99, description="of the key encoder at the start; rises to 1 by a cosine")

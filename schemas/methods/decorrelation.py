@@ -40,3 +40,37 @@ class BarlowTwins(MethodSpec):
     hidden: PositiveInt = Field(8192, description="width of the projector's two hidden layers")
     output: PositiveInt = Field(8192, description="dimension of the projector's output")
     views: Annotated[Views, AfterValidator(exactly_two)] = Field(Views(preset="barlow_twins"), description="how two views are made of an image")
+
+
+class WMSE(MethodSpec):
+    """Embeddings of a batch are whitened, and those of two views of an image pulled together."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2007.06346"
+    family = "decorrelation"
+    year = 2020
+    exports = "encoder"
+    kind: Literal["w_mse"] = "w_mse"
+    views: Views = Field(Views(count=2), description="how views are made of an image")
+
+
+class VICRegExp(MethodSpec):
+    """VICReg whose covariances are pushed down by a soft maximum in place of their squares."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2206.02574"
+    family = "decorrelation"
+    year = 2022
+    exports = "encoder"
+    kind: Literal["vicreg_exp"] = "vicreg_exp"
+    views: Views = Field(Views(count=2), description="how views are made of an image")
+
+
+class VICRegCtr(MethodSpec):
+    """VICReg-exp transposed: similarities of samples are pushed down in place of covariances of dimensions."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2206.02574"
+    family = "decorrelation"
+    year = 2022
+    exports = "encoder"
+    needs = ("negatives",)
+    kind: Literal["vicreg_ctr"] = "vicreg_ctr"
+    views: Views = Field(Views(count=2), description="how views are made of an image")

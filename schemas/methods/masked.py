@@ -24,7 +24,7 @@ class MAE(MethodSpec):
     family = "masked"
     year = 2021
     exports = "encoder"
-    masks_patches = True
+    architectures = ("vit",)
     kind: Literal["mae"] = "mae"
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(0.75, description="share of the patches that the encoder does not see")
     decoder_width: PositiveInt = Field(512, description="width of the decoder, which is thrown away; a multiple of 4")

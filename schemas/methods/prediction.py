@@ -16,6 +16,7 @@ class BYOL(MethodSpec):
     year = 2020
     exports = "encoder"
     smallest_batch = 256
+    needs = ("teacher",)
     kind: Literal["byol"] = "byol"
     momentum: Annotated[float, Field(ge=0, le=1)] = Field(0.996, description="of the target at the start; rises to 1 by a cosine (300 epochs or fewer: 0.99)")
     hidden: PositiveInt = Field(4096, description="hidden width of the projector and of the predictor")

@@ -19,6 +19,7 @@ class SelfDistillation(MethodSpec):
 
     family = "self-distillation"
     exports = "teacher encoder"
+    needs = ("teacher",)
     student_temperature: PositiveFloat = Field(0.1, description="of the student's softmax")
     teacher_temperature: PositiveFloat = Field(0.04, description="after the warm-up")
     teacher_temperature_start: PositiveFloat = Field(0.04, description="at the start; equal to teacher_temperature keeps it constant")
@@ -50,7 +51,7 @@ class SelfDistillation(MethodSpec):
 class PatchSelfDistillation(SelfDistillation):
     """What iBOT and its heirs add: the student sees some patches of the global crops masked, and predicts what the teacher says of them."""
 
-    masks_patches = True
+    architectures = ("vit",)
     patch_teacher_temperature: PositiveFloat = Field(0.07, description="of the teacher's patches after the warm-up; starts as that of its crops")
     masking: Literal["block", "random", "inverse_block"] = Field("block", description="shape of what is masked; inverse_block leaves one block to see")
     mask_probability: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="share of the global crops that are masked")

@@ -12,10 +12,12 @@ class Draw:
     Attributes:
         samples: images of the whole batch, over all processes.
         own: which of them are this process's.
+        rows: which images of the data set this process's samples are, (B,); their places in the batch where nobody says.
     """
 
-    def __init__(self, generator: torch.Generator, samples: int, own: slice = slice(None)) -> None:
+    def __init__(self, generator: torch.Generator, samples: int, own: slice = slice(None), rows: Tensor | None = None) -> None:
         self.generator, self.samples, self.own = generator, samples, own
+        self.rows = torch.arange(samples, device=generator.device)[own] if rows is None else rows
 
     def uniform(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
         """Numbers (B,) between `low` and `high`, B of this process's samples."""

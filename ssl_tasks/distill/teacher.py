@@ -4,13 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from schemas.artifacts import Checkpoint
 from schemas.errors import UserError
 from schemas.methods import PROTOTYPES
-from schemas.methods import Method as MethodConfig
 from ssl_tasks import methods
 from ssl_tasks.checkpoints import TRAINING, load_classifier, load_encoder, load_training_state
 from ssl_tasks.data.views import MEAN_STD, resized
@@ -66,9 +64,7 @@ def prototype_heads(artifact: Checkpoint) -> Heads:
             f"dinov2 needs the prototype heads of the teacher '{artifact.stage}', which did not keep its training state: "
             f"set stages.{artifact.stage}.keep_training_state to true"
         )
-    with torch.random.fork_rng():
-        trained: Any = methods.build(TypeAdapter[MethodConfig](MethodConfig).validate_python(method), TimmEncoder(artifact.encoder))
-    trained.load_state_dict(load_training_state(artifact)["method"])
+    trained: Any = methods.restored(method, TimmEncoder(artifact.encoder), load_training_state(artifact)["method"])
     if kind == "dino":
         return Heads(trained.teacher_head.network, None).requires_grad_(False).eval()
     heads: Heads = trained.pair.teacher_heads.network

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from small_methods import BATCH, Case, inputs
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ def few_steps(case: Case, sharded: bool = False, memory: dict[str, Any] | None =
         memory: arguments of the encoder's `memory`.
     """
     method = case.make().double()
+    channels = case.encoder.channels
     encoder: Any = next(part for part in method.modules() if part is not method and hasattr(part, "memory"))
     encoder.memory(**(memory or {}))
     synchronised(method, CPU)
@@ -34,7 +36,7 @@ def few_steps(case: Case, sharded: bool = False, memory: dict[str, Any] | None =
     losses, gradients = [], dict[str, Tensor]()
     for step in range(STEPS):
         progress = (step + 0.5) / STEPS
-        terms = model(*_inputs(method, step), progress)
+        terms = model(*_inputs(method, step, channels), progress)
         losses.append({name: float(distributed.mean(term.detach())) for name, term in terms.items()})
         optimizer.zero_grad()
         torch.autograd.backward(sum(terms.values()))
@@ -47,11 +49,17 @@ def few_steps(case: Case, sharded: bool = False, memory: dict[str, Any] | None =
     return {"losses": losses, "gradients": gradients, "state": state, "norm": norm}
 
 
-def _inputs(method: Method, step: int) -> tuple[Any, ...]:
+def asked_for(request: pytest.FixtureRequest) -> list[str]:
+    """The names that tests of this file are to be run with: all of them, or what a selection left."""
+    here = [item for item in request.session.items if item.path == request.path]
+    return [item.callspec.params["name"] for item in here if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "name" in item.callspec.params]
+
+
+def _inputs(method: Method, step: int, channels: int) -> tuple[Any, ...]:
     """This process's views of a batch, and for a student what it learns from."""
     share = BATCH // distributed.world_size()
     own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
     generator = torch.Generator().manual_seed(step)
-    images = torch.randint(0, 256, (BATCH, 1, 18, 18), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (BATCH, channels, 18, 18), dtype=torch.uint8, generator=generator)
     views: list[Tensor] = [view.double() if view.is_floating_point() else view for view in method.views(images[own], Draw(generator, BATCH, own))]
     return inputs(method, views, own, step)

@@ -31,6 +31,18 @@ ENCODERS = {
         name="resnetv2_18", image_size=16, channels=1, stem="half", options={"layers": [1, 1], "channels": [8, 16], "stem_chs": 8, "zero_init_last": False}
     ),
 }
+COLOURED = {name: encoder.model_copy(update={"channels": 3}) for name, encoder in ENCODERS.items()}
+KNOWN_INSIDE = {
+    "vit": ENCODERS["vit"],
+    "swin": Encoder(
+        name="swin_tiny_patch4_window7_224",
+        image_size=16,
+        channels=1,
+        options={"patch_size": 2, "window_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2]},
+    ),
+    "convnextv2": Encoder(name="convnextv2_atto", image_size=16, channels=1, options={"patch_size": 2, "depths": [1, 1], "dims": [8, 16]}),
+}
+"""By the architecture that a method asks for."""
 SMALL = {
     "hidden": 48,
     "output": 32,
@@ -141,7 +153,7 @@ class Case:
         torch.manual_seed(seed)
         if type(self.config) in members(DistillerConfig):
             return small_student(self.config, self.encoder).train()
-        return build_method(self.config, TimmEncoder(self.encoder)).train()
+        return build_method(self.config, TimmEncoder(self.encoder), images=BATCH + 4).train()
 
 
 def cases() -> dict[str, Case]:
@@ -149,10 +161,16 @@ def cases() -> dict[str, Case]:
     found = {}
     for member in members(configs.Method) + members(DistillerConfig):
         config: Any = member(**{name: value for name, value in SMALL.items() if name in member.model_fields})
-        fitting = ["vit"] if getattr(member, "masks_patches", False) else list(ENCODERS)
         title = f"distill-{config.kind}" if member in members(DistillerConfig) else config.kind
-        found |= {f"{title}-{name}": Case(config, ENCODERS[name]) for name in fitting}
+        found |= {f"{title}-{name}": Case(config, encoder) for name, encoder in fitting(member).items()}
     return found
+
+
+def fitting(member: Any) -> dict[str, Encoder]:
+    """The tiny encoders that a method or a distiller takes."""
+    if architectures := ("vit",) * getattr(member, "masks_patches", False) or getattr(member, "architectures", ()):
+        return {name: KNOWN_INSIDE[name] for name in architectures}
+    return COLOURED if "colour" in getattr(member, "needs", ()) else ENCODERS
 
 
 CASES = cases()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from small_methods import members
+from small_methods import fitting, members
 from tiny_training import DINO, SIMCLR, TRAIN, Recorder, make, stripes, weights
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
@@ -56,7 +56,7 @@ def trained(
     *,
     epochs: float = 15,
     learning_rate: float = 2e-3,
-    build: Callable[[Any, TimmEncoder], Method] = methods.build,
+    build: Callable[[Any, TimmEncoder], Method] | None = None,
     tracker: Recorder | None = None,
     **settings: Any,
 ) -> Learner:
@@ -65,7 +65,8 @@ def trained(
     torch.manual_seed(0)
     images, labels = digits()
     train = Train(epochs=epochs, batch_size=64, warmup=0.1, optimizer=AdamW(learning_rate=learning_rate, weight_decay=1e-4), **settings)
-    method = build(config, TimmEncoder(encoder))
+    made = TimmEncoder(encoder)
+    method = build(config, made) if build else methods.build(config, made, images=len(images))
     return fit(method, images, train, seed=0, workdir=folder, tracker=tracker or Recorder(), look=Look(images, labels, 0, "cpu"))
 
 
@@ -163,7 +164,7 @@ def healthy_cases() -> dict[str, tuple[Any, Encoder]]:
             views = MILD if "prototypes" in fields else VIEWS
             views = views.model_copy(update={"count": fields["views"].default.count})
             small = {field: value for field, value in {**SMALL, "views": views}.items() if field in fields}
-            if name == "vit" or not member.masks_patches:  # type: ignore[attr-defined]  # members of the union are methods
+            if name in fitting(member) and "colour" not in getattr(member, "needs"):  # noqa: B009  # digits have none
                 found[f"{fields['kind'].default}-{name}"] = member(**small), encoder
     return found
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from schemas import methods as configs
 from schemas.distillers import Distiller as DistillerConfig
+from schemas.encoders import Encoder
 from schemas.spec import Spec
 from schemas.views import Views
 from ssl_tasks.data.draw import Draw
@@ -23,12 +24,13 @@ from ssl_tasks.nn.ema import Teacher
 from ssl_tasks.nn.encoder import TimmEncoder
 
 
-def images(seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (BATCH, 1, 18, 18), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+def images(encoder: Encoder, seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (BATCH, encoder.channels, 18, 18), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
 def views_of(method: Method, seed: int = 0) -> list[Tensor]:
-    return method.views(images(), Draw(torch.Generator().manual_seed(seed), BATCH))
+    encoder = next(part for part in method.modules() if isinstance(part, TimmEncoder))
+    return method.views(images(encoder.config), Draw(torch.Generator().manual_seed(seed), BATCH))
 
 
 def terms(method: Method, views: list[Tensor], progress: float = 0.9) -> Terms:
@@ -91,7 +93,7 @@ def test_teachers_stay_in_eval_mode_and_are_not_trained(case: Case) -> None:
 @every_method
 def test_views_are_those_of_the_config(case: Case) -> None:
     method = case.make()
-    expected = augment(case.views, images(), case.encoder.image_size, Draw(torch.Generator().manual_seed(3), BATCH))
+    expected = augment(case.views, images(case.encoder), case.encoder.image_size, Draw(torch.Generator().manual_seed(3), BATCH))
     for ours, theirs in zip(views_of(method, 3)[: len(expected)], expected, strict=True):  # masks come behind
         assert torch.equal(ours, theirs)
 
@@ -102,7 +104,7 @@ def test_the_exported_encoder_works_alone_and_is_part_of_the_method(case: Case) 
     step(method, adam(method), views_of(method))
     exported = method.exported()
     assert isinstance(exported, TimmEncoder)
-    kept = {"pooling", "head"}  # of a method that exports a descriptor
+    kept = {"pooling", "head", "sees"}  # of a method that exports a descriptor, or an encoder of lightness alone
     assert exported.config.model_dump(exclude=kept) == case.encoder.model_dump(exclude=kept)
     alone = TimmEncoder(exported.config)
     alone.load_state_dict(exported.state_dict())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from few_steps import CPU, few_steps
+from few_steps import CPU, asked_for, few_steps
 from small_methods import CASES
 from tiny_training import DINO, SIMCLR, TRAIN, VIT, Recorder, make, ranks, stripes
 from torch import Tensor, nn
@@ -27,12 +27,12 @@ SGD_TRAIN = TRAIN.model_copy(update={"optimizer": SGD(learning_rate=0.005), "cli
 SAVING = {"pieces": 2, "checkpointing": True}
 
 
-def work(folder: Path) -> None:
-    """What one of the two processes does."""
+def work(folder: Path, names: list[str]) -> None:
+    """What one of the two processes does, with the methods of some names."""
     found: dict[str, Any] = {}
-    for name, case in CASES.items():
+    for name in names:
         try:
-            found[name] = few_steps(case, sharded=True)
+            found[name] = few_steps(CASES[name], sharded=True)
         except Exception:  # of one method; the others are compared all the same
             found[name] = traceback.format_exc()
     found["saving memory"] = few_steps(CASES["dino-vit"], sharded=True, memory=SAVING)
@@ -79,10 +79,10 @@ def carried() -> list[Tensor]:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def found(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """What each of the two processes came to."""
     folder = tmp_path_factory.mktemp("ranks")
-    ranks(2, work, folder, seconds=900)
+    ranks(2, work, folder, asked_for(request), seconds=900)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 

@@ -96,7 +96,7 @@ class Brightness(Method):
 def make(config: configs.Method, encoder: Encoder = CONV, seed: int = 0) -> Method:
     """A freshly initialised method."""
     torch.manual_seed(seed)
-    return methods.build(config, TimmEncoder(encoder))
+    return methods.build(config, TimmEncoder(encoder), images=len(stripes()[0]))
 
 
 def train(config: configs.Method, workdir: Path, encoder: Encoder = CONV, settings: Train = TRAIN, tracker: Any = None) -> Learner:

@@ -8,18 +8,15 @@ Differs from the paper: which values count as collapsed is read off its figures;
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from torch import nn
 
 from schemas.artifacts import Checkpoint
 from schemas.encoders import Encoder
-from schemas.methods import Method as MethodConfig
 from schemas.protocols.label_free import Spectrum
 from ssl_tasks import methods
 from ssl_tasks.checkpoints import TRAINING, load_training_state
@@ -81,9 +78,7 @@ def projector(artifact: Checkpoint) -> nn.Module | None:
     if artifact.kind != "pretrain" or TRAINING not in artifact.files:
         return None
     encoder = TimmEncoder(Encoder.model_validate(artifact.config["encoder"]))
-    method = methods.build(TypeAdapter[Any](MethodConfig).validate_python(artifact.config["method"]), encoder)
-    method.load_state_dict(load_training_state(artifact)["method"])
-    return head(method)
+    return head(methods.restored(artifact.config["method"], encoder, load_training_state(artifact)["method"]))
 
 
 def head(method: Method) -> nn.Module | None:

@@ -1,9 +1,5 @@
 """The whole method that a model was pretrained by: the heads, prototypes or decoder that are not handed over with the encoder."""
 
-import torch
-from pydantic import TypeAdapter
-
-from schemas.methods import Method as MethodConfig
 from ssl_tasks import methods
 from ssl_tasks.checkpoints import TRAINING, load_training_state
 from ssl_tasks.evaluate.findings import Skipped
@@ -23,7 +19,5 @@ def trained(subject: Subject) -> Method:
         raise Skipped("was not made by a pretrain stage")
     if TRAINING not in artifact.files:
         raise Skipped(f"was handed over without the rest of its method; set stages.{artifact.stage}.keep_training_state to true")
-    with torch.random.fork_rng():
-        method = methods.build(TypeAdapter[MethodConfig](MethodConfig).validate_python(artifact.config["method"]), TimmEncoder(artifact.encoder))
-    method.load_state_dict(load_training_state(artifact)["method"])
+    method = methods.restored(artifact.config["method"], TimmEncoder(artifact.encoder), load_training_state(artifact)["method"])
     return method.to(subject.world.device).eval()

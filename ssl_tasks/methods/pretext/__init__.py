@@ -1,0 +1,1 @@
+"""Methods that predict the pretext part of an image from the rest."""
