@@ -1,17 +1,22 @@
-"""Does every method learn? k-NN on real images after the same small budget, for several seeds, against random initialisation.
+"""Does every method learn, and what does it take? k-NN and linear accuracy on real images after the same small budget, against random
+initialisation, with the CPU seconds of a step and the memory that training takes.
 
     python benchmarks/learning.py --data FOLDER [--methods simclr dino] [--seeds 0 1] [--out benchmarks/learning.json]
 
 FOLDER has `train/CLASS/*` and `test/CLASS/*`, such as CIFAR-10 as JPEG files. Every method gets the same images, the same number of
 epochs, a small ConvNet or ViT, AdamW, and views that fit 32 px; its own parameters are its paper's but for the widths of its heads
-(`HEADS`) and what `BUDGET` says of a short training. Numbers are of the last epoch: nothing is chosen by test labels. A row is written as
-soon as it is there, so that an interrupted benchmark goes on where it stopped.
+(`HEADS`) and what `MOMENTUM` says of a short training. Numbers are of the last epoch: nothing is chosen by test labels. A row is written as
+soon as it is there, so that an interrupted benchmark goes on where it stopped. Each training is a process of its own with one thread:
+CPU seconds hang little on what else runs, and memory is what the process holds at most above what it held before the first step.
 """
 
 import argparse
 import json
+import re
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,7 @@ from schemas.shapes import kinds
 from schemas.training import AdamW, Train
 from ssl_tasks.data.views import MEAN_STD
 from ssl_tasks.evaluate.frozen.knn import knn
+from ssl_tasks.evaluate.frozen.linear import linear
 from ssl_tasks.measures import effective_rank
 from ssl_tasks.methods import build
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -42,7 +48,9 @@ VIT = LARGER_VIT.model_copy(update={"width": 64, "heads": 2})
 MILDER: dict[str, dict[str, float]] = {"swav": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
 """Halved strength of colour, as SimCLR's authors have it on CIFAR-10: with its ImageNet colours SwAV stands at ln K after this budget, its
 views of an image too unlike for its codes to agree."""
-VIT_METHODS = ("ibot", "dinov2", "dinov3", "mae")
+ENCODERS = {"convnet": CONVNET, "vit": VIT}
+"""By the first architecture that a method asks for; the ConvNet for those that take any."""
+STRENGTHS = 7
 K, TEMPERATURE = 20, 0.07
 BATCH = 64
 MOMENTUM = 0.98
@@ -65,26 +73,42 @@ def config_of(kind: str) -> Any:
 
 
 def judged(encoder: TimmEncoder, train: Any, test: Any) -> dict[str, float]:
-    """k-NN accuracy on the test images, and the effective rank of their features."""
+    """k-NN and linear accuracy on the test images, and the effective rank of their features."""
     bank, queries = (features(encoder, images, *MEAN_STD[3]) for images, _ in (train, test))
-    accuracy = knn(bank, train[1], queries, test[1], K, TEMPERATURE).mean()
-    return {"knn": round(100 * float(accuracy), 2), "effective_rank": round(effective_rank(torch.from_numpy(queries)), 1)}
+    return {
+        "knn": round(100 * float(knn(bank, train[1], queries, test[1], K, TEMPERATURE).mean()), 2),
+        "linear": round(100 * float(linear(bank, train[1], queries, test[1], STRENGTHS, seed=0).mean()), 2),
+        "effective_rank": round(effective_rank(torch.from_numpy(queries)), 1),
+    }
 
 
 def run(kind: str, encoder: Encoder, seed: int, epochs: float, train: Any, test: Any) -> dict[str, Any]:
-    """Train one method with one seed."""
+    """Train one method with one seed; runs in a process of its own."""
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     method = build(config_of(kind), TimmEncoder(encoder), images=len(train[0]))
     settings = Train(epochs=epochs, batch_size=BATCH, optimizer=AdamW(learning_rate=1e-3), warmup=0.1, clip=3.0, checkpoint_steps=10**6)
-    began = time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    held, began, worked = resident(), time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         learner = fit(method, train[0], settings, seed=seed, workdir=Path(folder), tracker=Silent())
+    worked = time.process_time() - worked
+    megabytes = (resident() - held) / 1000
     exported: Any = method.exported()
     return {
         **judged(exported, train, test),
         "loss": round(learner.curve[-1]["train/loss"], 4),
+        "cpu_seconds_a_step": round(worked / learner.done, 4),
+        "megabytes": round(megabytes),
         "seconds": round(time.perf_counter() - began, 1),
     }
+
+
+def resident() -> int:
+    """The process's peak of resident memory since it was last forgotten, in kB."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1])
 
 
 def main() -> None:
@@ -101,15 +125,16 @@ def main() -> None:
     result: dict[str, Any] = {"budget": budget, "machine": machine(), "random": {}, "methods": {}}
     if options.out and options.out.exists() and (before := json.loads(options.out.read_text()))["budget"] == budget:
         result = before
-    for name, encoder in {"convnet": CONVNET, "vit": VIT}.items():
+    for name, encoder in ENCODERS.items():
         torch.manual_seed(0)
         result["random"][name] = judged(TimmEncoder(encoder), train, test)
     for seed in options.seeds:
         for kind in options.methods:
-            name = "vit" if kind in VIT_METHODS else "convnet"
+            name = next(iter(kinds(configs.Method)[kind].architectures), "convnet")
             row = result["methods"].setdefault(kind, {"encoder": name, "seeds": {}})
             if str(seed) not in row["seeds"]:
-                row["seeds"][str(seed)] = run(kind, VIT if name == "vit" else CONVNET, seed, options.epochs, train, test)
+                with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+                    row["seeds"][str(seed)] = alone.submit(run, kind, ENCODERS[name], seed, options.epochs, train, test).result()
                 if options.out:
                     options.out.write_text(json.dumps(result, indent=1) + "\n")
     finish(result, options.out)
