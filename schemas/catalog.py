@@ -14,7 +14,8 @@ from schemas import shapes
 from schemas.curation import Step
 from schemas.distillers import Distiller
 from schemas.finetuning import Strategy
-from schemas.methods import Method
+from schemas.methods import Method, MethodSpec
+from schemas.methods.facts import Facts, facts
 from schemas.protocols import Protocol
 from schemas.references import mark
 from schemas.sources import Source
@@ -44,18 +45,23 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Entry:
-    """One kind: its group, its meaning in one line, and its parameters besides `kind`."""
+    """One kind: its group, its meaning in one line, its parameters besides `kind`, and of a pretraining method what else is known of it."""
 
     group: str
     kind: str
     meaning: str
     paper: str
     parameters: tuple[Parameter, ...]
+    facts: Facts | None = None
 
 
 def catalog() -> list[Entry]:
     """Every kind of every group, in the order of the models."""
-    return [Entry(group, kind, meaning(spec), spec.paper, parameters(spec)) for group, union in GROUPS.items() for kind, spec in shapes.kinds(union).items()]
+    return [
+        Entry(group, kind, meaning(spec), spec.paper, parameters(spec), facts(spec) if issubclass(spec, MethodSpec) else None)
+        for group, union in GROUPS.items()
+        for kind, spec in shapes.kinds(union).items()
+    ]
 
 
 def meaning(spec: type[Spec]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import InvalidPipeline, Problem, UserError
-from workflows.engine import cli_compare, cli_models
+from workflows.engine import cli_compare, cli_methods, cli_models
 from workflows.engine.cli_options import DONE, FAILED, INTERRUPTED, INVALID, Json, Workspace, print_json
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 app.add_typer(cli_models.app)
 app.add_typer(cli_compare.app)
+app.add_typer(cli_methods.app)
 
 File = Annotated[Path, typer.Argument(help="Pipeline YAML", show_default=False)]
 Sets = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as stages.teacher.train.epochs=5.", show_default=False)]
@@ -189,21 +190,6 @@ def replay(folder: Annotated[Path, typer.Argument(help="Folder that the error na
     from ssl_tasks.replay import main as run_again
 
     raise SystemExit(run_again(folder))
-
-
-@app.command(epilog="Example: sslflow methods --json")
-def methods(as_json: Json = False) -> None:
-    """List every curation step, method, distiller and protocol, with paper and parameters."""
-    from schemas.catalog import catalog
-
-    entries = catalog()
-    if as_json:
-        print_json([asdict(entry) for entry in entries])
-        return
-    from workflows.engine.display import console
-    from workflows.engine.explain import print_catalog
-
-    print_catalog(console(), entries)
 
 
 @app.command(epilog="Example: sslflow schema > pipeline.schema.json")

@@ -1,4 +1,4 @@
-"""What `run`, `show` and `methods` print: how a run ended, the chain behind a number, what a pipeline may say."""
+"""What `run` and `show` print: how a run ended, and the chain behind a number."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.tree import Tree
 
 from schemas.artifacts import Artifact, Checkpoint, Dataset, Export, read
-from schemas.catalog import Entry
 from schemas.stages import Stage
 from workflows.engine import lineage
 from workflows.engine.display import console, duration, result_table, state
@@ -137,18 +136,3 @@ def print_run(workspace: Path, record: dict[str, Any]) -> None:
                     out.print(f"{name}{'.' + output if output else ''} {metric} {value:.4g}", highlight=False, markup=False)
     if record.get("mlflow"):
         out.print(f"mlflow: {record['mlflow']}", highlight=False, soft_wrap=True)
-
-
-def print_catalog(out: Console, entries: list[Entry]) -> None:
-    """Every entry with its one-line meaning, its paper, and its parameters with their defaults."""
-    group = ""
-    for entry in entries:
-        if entry.group != group:
-            group = entry.group
-            out.print(f"\n[bold underline]{group}[/]")
-        out.print(f"[bold]{entry.kind}[/]  {entry.meaning}", highlight=False)
-        if entry.paper:
-            out.print(f"    {entry.paper}", style="dim", highlight=False)
-        for parameter in entry.parameters:
-            default = "required" if parameter.required else f"= {parameter.default}"
-            out.print(f"    {parameter.name} ({parameter.type}) {default}  {parameter.description}", style="dim", highlight=False, markup=False)
