@@ -10,7 +10,7 @@ from rich.console import Console
 from schemas.catalog import Entry, catalog
 from schemas.encoders import Encoder
 from schemas.errors import UserError, did_you_mean
-from schemas.methods.choosing import Choice, Use, advise
+from schemas.choosing import Choice, Use, advise
 from workflows.engine.cli_options import Json, print_json
 
 app = typer.Typer()
