@@ -21,7 +21,6 @@ FEW, MANY = 100_000, 10_000_000
 CONTEST = 2
 """A table with fewer methods compares nothing: it only says that one works."""
 
-_LECTURE = "lecture on self-supervised learning, section on choosing a backbone"
 _COOKBOOK = "A Cookbook of Self-Supervised Learning, https://arxiv.org/abs/2304.12210"
 
 
@@ -93,7 +92,7 @@ def _made_for(encoder: Encoder, task: Use) -> Iterator[Choice]:
 def _to_mind(images: int, encoder: Encoder, task: Use) -> Iterator[Choice]:
     if images < FEW:
         why = f"{images:,} images are few: start from trained weights and continue on your own images, where a checkpoint of this encoder is at hand"
-        yield Choice("init_from", why, "lecture on self-supervised learning, section on continued pretraining")
+        yield Choice("init_from", why, "docs/continued-pretraining.md")
     if encoder.is_vit and images < FEW:
         table = next(table for table in TABLES if (table.data, table.backbone) == ("Imagenette", "ViT-S/16"))
         masked = ", ".join(f"{kind} {table.figures[kind][0]:g}" for kind in ("simmim", "data2vec", "i_jepa", "ibot"))
@@ -101,10 +100,11 @@ def _to_mind(images: int, encoder: Encoder, task: Use) -> Iterator[Choice]:
         yield Choice("leave methods that predict masked features to more images", why, table.source)
     if images >= MANY:
         yield Choice("curate", "raw collections are uneven: deduplicate, balance or retrieve before training", "https://arxiv.org/abs/2304.07193, section 3")
+    if encoder.is_vit and images >= MANY:
         yield Choice("pmsn", "where the concepts are of unlike frequency, a prior other than the uniform one", "https://arxiv.org/abs/2210.07277")
     if encoder.is_vit and task != "global":
         yield Choice("judge by fine-tuning too", "linear probes tell too little of masked methods, whose strength is fine-tuning", _COOKBOOK)
     if task != "dense" and encoder.architecture != "vit":
         yield Choice("moco_v2 or simclr with decoupled: true", "where only batches below 256 fit: a queue, or a loss that small batches suffice", _COOKBOOK)
     if task == "both" and not encoder.is_vit:
-        yield Choice("a ViT", "methods that train whole images and patches at once mask patches, which ConvNets lack", _LECTURE)
+        yield Choice("a ViT", "methods that train whole images and patches at once mask patches, which other encoders lack", "https://arxiv.org/abs/2304.07193, section 6")

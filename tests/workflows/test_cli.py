@@ -141,6 +141,15 @@ def test_methods_lists_every_kind_with_its_parameters(workspace: Path) -> None:
     assert "simclr" in sslflow("methods", cwd=workspace).stdout
 
 
+def test_methods_advises_which_one_to_choose(workspace: Path) -> None:
+    told = json.loads(sslflow("methods", "--advise", "--images", "9000", "--encoder", "resnet18", "--task", "global", "--json", cwd=workspace).stdout)
+    assert told[0]["what"] == "swav"
+    assert "Imagenette" in told[0]["why"]
+    assert "swav" in sslflow("methods", "--advise", "--images", "9000", "--encoder", "resnet18", "--task", "global", cwd=workspace).stdout
+    wrong = sslflow("methods", "--advise", "--encoder", "resnet5", cwd=workspace)
+    assert (wrong.returncode, wrong.stderr) == (2, "--encoder 'resnet5': timm has no such model; did you mean 'resnet50'?\n")
+
+
 def test_schema_is_the_committed_one(workspace: Path) -> None:
     assert json.loads(sslflow("schema", cwd=workspace).stdout) == json.loads((ROOT / "schemas/pipeline.schema.json").read_text())
 
