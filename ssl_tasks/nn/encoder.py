@@ -13,11 +13,12 @@ from torch.utils.checkpoint import checkpoint
 from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.training import Train
-from ssl_tasks.nn import vit
+from ssl_tasks.nn import inside, vit
 from ssl_tasks.nn.backbone import create, unpool
 from ssl_tasks.nn.batchnorm import GlobalBatchNorm
 from ssl_tasks.nn.descriptor import Unit, Whitening, gem
 from ssl_tasks.nn.heads import mlp
+from ssl_tasks.nn.lightness import without_colours
 from ssl_tasks.nn.packed import through_blocks
 from ssl_tasks.nn.vit import Features
 
@@ -40,6 +41,8 @@ class TimmEncoder(nn.Module):
         self.config = config
         backbone = create(config)
         self.backbone = backbone
+        if config.sees == "lightness":
+            without_colours(backbone, config.name)
         self.dim = self._pooled_dim()
         self.neck = nn.Sequential()
         for width, layers in ((config.neck, self._neck), (config.head, self._head), (config.whitening, self._whitening)):
@@ -74,6 +77,12 @@ class TimmEncoder(nn.Module):
         if not self.config.head:
             self.config = self.config.model_copy(update={"head": width})
             self._append(self._head(width), width)
+
+    def see_lightness(self) -> None:
+        """See images without their colours; `config` tells of it from then on."""
+        if self.config.sees == "colours":
+            self.config = self.config.model_copy(update={"sees": "lightness"})
+            without_colours(self.backbone, self.config.name)
 
     def add_whitening(self, mean: Tensor, matrix: Tensor) -> None:
         """Let features less `mean` (dim,) be multiplied by `matrix` (K, dim), and brought to length 1, at the end.
@@ -129,7 +138,8 @@ class TimmEncoder(nn.Module):
         """Pooled features (B, dim), and one feature a patch or place, row by row: (B, N, width of the last block).
 
         Args:
-            mask: (B, N), true where a patch is replaced by `mask_token` (width,); ViTs only.
+            mask: (B, N), true where a patch is replaced by `mask_token` (D,) after the patch embedding of a ViT or Swin; of a ConvNeXt, where a
+                place of the last stage stays empty through all layers.
         """
         return self.multi_crop([images], [mask], mask_token)[0]
 
@@ -137,14 +147,16 @@ class TimmEncoder(nn.Module):
         """Features of crops (B_i, C, S_i, S_i) of any sizes, in their order; a ViT sees all of them in one pass.
 
         Args:
-            masks: (B_i, N_i) or None a crop, true where a patch is replaced by `mask_token` (width,); none masked where empty. ViTs only.
+            masks: (B_i, N_i) or None a crop, true where a patch is masked as `tokens` says; none masked where empty.
         """
         given = list(masks) or [None] * len(crops)
+
+        def passed(crops: list[Tensor], masks: list[Tensor | None]) -> list[Tensor]:
+            return [inside.features(self.backbone, crop, mask, mask_token) for crop, mask in zip(crops, masks, strict=True)]
+
         if self.is_vit:
             return [self._features(tokens) for tokens in self._tokens(crops, given, [None] * len(crops), mask_token)]
-        assert not any(mask is not None for mask in given), "only a ViT's patches can be masked"
-        places = self._in_pieces(lambda crops: [self.backbone.forward_features(crop) for crop in crops], crops)
-        return [self._features(features) for features in places]
+        return [self._features(features) for features in self._in_pieces(passed, crops, given)]
 
     def visible(self, images: Tensor, kept: Tensor) -> Tensor:
         """Tokens (B, prefix_tokens + n, width) of an image of which only some patches go in: prefix tokens first, then those patches.
@@ -193,8 +205,8 @@ class TimmEncoder(nn.Module):
 
     def patches_only(self) -> None:
         """Hold still what only pooled features go through, for a method that trains patches alone: it would get no gradient."""
-        for name in ("fc_norm", "attn_pool"):
-            if (module := getattr(self.backbone, name, None)) is not None:
+        for name, module in self.backbone.named_modules():
+            if name in ("fc_norm", "attn_pool", "head.norm"):
                 module.requires_grad_(False)
 
     @property
@@ -204,7 +216,7 @@ class TimmEncoder(nn.Module):
 
     @property
     def patch(self) -> int:
-        """Side of a patch in pixels; ViTs only."""
+        """Side of a patch in pixels, of a ViT or Swin."""
         return int(self.backbone.patch_embed.patch_size[0])
 
     @property
@@ -213,7 +225,7 @@ class TimmEncoder(nn.Module):
         return getattr(self.backbone, "num_prefix_tokens", 0)
 
     def grid(self, size: int) -> int:
-        """Patches along a side of a crop of `size`; ViTs only."""
+        """Patches along a side of a crop of `size`, of a ViT or Swin."""
         return size // self.patch
 
     def _tokens(self, crops: list[Tensor], masks: list[Tensor | None], kept: Sequence[Tensor | None], mask_token: Tensor | None = None) -> list[Tensor]:

@@ -38,9 +38,9 @@ KNOWN_INSIDE = {
         name="swin_tiny_patch4_window7_224",
         image_size=16,
         channels=1,
-        options={"patch_size": 2, "window_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2]},
+        options={"patch_size": 2, "window_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "drop_path_rate": 0.0},
     ),
-    "convnextv2": Encoder(name="convnextv2_atto", image_size=16, channels=1, options={"patch_size": 2, "depths": [1, 1], "dims": [8, 16]}),
+    "convnextv2": Encoder(name="convnextv2_atto", image_size=16, channels=1, options={"patch_size": 1, "depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}),
 }
 """By the architecture that a method asks for."""
 SMALL = {
@@ -55,8 +55,16 @@ SMALL = {
     "decoder_width": 32,
     "decoder_depth": 1,
     "decoder_heads": 2,
+    "discriminator_width": 16,
     "negatives": 20,
     "dim": 16,
+    "branch": 12,
+    "permutations": 10,
+    "dimension": 6,
+    "slice_size": 8,
+    "clusters": 6,
+    "granularities": (3, 6),
+    "predictor_hidden": 48,
 }
 """Parameters of methods that are made small, wherever a method has one of that name."""
 BATCH, CLASSES = 16, 5
