@@ -17,6 +17,14 @@ def exactly_one(views: Views) -> Views:
     return views
 
 
+def decoder_divides(width: int, heads: int) -> None:
+    """Whether a decoder of that width can have as many heads, and its positions."""
+    if width % heads:
+        raise Unfit(f"decoder_width {width} is not a multiple of decoder_heads {heads}", "decoder_width", "decoder_heads")
+    if width % 4:
+        raise Unfit(f"decoder_width {width} is not a multiple of 4, as its sine and cosine positions need", "decoder_width")
+
+
 class MAE(MethodSpec):
     """The encoder sees a quarter of an image's patches, and a light decoder rebuilds the pixels of the others."""
 
@@ -37,8 +45,5 @@ class MAE(MethodSpec):
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
-        if self.decoder_width % self.decoder_heads:
-            raise Unfit(f"decoder_width {self.decoder_width} is not a multiple of decoder_heads {self.decoder_heads}", "decoder_width", "decoder_heads")
-        if self.decoder_width % 4:
-            raise Unfit(f"decoder_width {self.decoder_width} is not a multiple of 4, as its sine and cosine positions need", "decoder_width")
+        decoder_divides(self.decoder_width, self.decoder_heads)
         return self

@@ -27,3 +27,14 @@ def masked_mse(predicted_BNd: Tensor, target_BNd: Tensor, mask_BN: Tensor) -> Te
     """
     errors_BN = (predicted_BNd - target_BNd).square().mean(dim=-1)
     return errors_BN[mask_BN].mean()
+
+
+@full_precision
+def masked_l1(predicted_BNd: Tensor, target_BNd: Tensor, mask_BN: Tensor) -> Tensor:
+    """Mean absolute error over the pixels of masked patches; those that were seen do not count. https://arxiv.org/abs/2111.09886, eq. 1
+
+    Args:
+        mask_BN: true where a patch was masked; some must be.
+    """
+    errors_BN = (predicted_BNd - target_BNd).abs().mean(dim=-1)
+    return errors_BN[mask_BN].mean()
