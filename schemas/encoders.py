@@ -22,6 +22,9 @@ class Encoder(Spec):
     name: str = Field(description="timm model name, such as resnet18 or vit_small_patch16_224")
     image_size: PositiveInt = Field(224, description="side of the square image that it is fed, in pixels")
     channels: PositiveInt = Field(3, description="input channels: 3 reads images as RGB, 1 as grey")
+    sees: Literal["colours", "lightness"] = Field(
+        "colours", description="lightness: RGB images lose their colours as they come in, as for an encoder that learned to tell them"
+    )
     patch_size: PositiveInt | None = Field(None, description="ViT patch side; the model's own where not given")
     depth: PositiveInt | None = Field(None, description="ViT blocks; the model's own where not given")
     width: PositiveInt | None = Field(None, description="ViT embedding dimension; the model's own where not given")
@@ -66,6 +69,8 @@ class Encoder(Spec):
     def _fits(self) -> Self:
         if self.patch and self.image_size % self.patch:
             raise Unfit(f"image_size {self.image_size} is not a multiple of patch size {self.patch}", "image_size", "patch_size", "name")
+        if self.sees == "lightness" and self.channels != 3:
+            raise Unfit(f"sees lightness is for RGB images, and channels {self.channels} reads others: leave it out", "sees", "channels")
         if self.options.get("patch_drop_rate"):
             raise Unfit("patch_drop_rate is not for here: methods mask and drop patches themselves; leave it out", "options.patch_drop_rate")
         if self.width and self.heads and self.width % self.heads:

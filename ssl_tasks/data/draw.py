@@ -35,6 +35,16 @@ class Draw:
         """Booleans (B,), true with `probability`."""
         return self.uniforms() < probability
 
+    def others(self, count: int, images: int) -> Tensor:
+        """Which images of the data set stand against each sample's, (B, K): any but its own, drawn evenly, with replacement.
+
+        Args:
+            count: K, where there are as many others; else it is the number of others.
+            images: how many the data set has.
+        """
+        drawn = (self.uniforms(min(count, images - 1)).double() * (images - 1)).long()
+        return drawn + (drawn >= self.rows[:, None])
+
     def permutation(self) -> Tensor:
         """A random rank (B,) of each sample among those of the whole batch, from 0."""
         return torch.randperm(self.samples, generator=self.generator, device=self.generator.device)[self.own]

@@ -22,7 +22,8 @@ ADDED = ("pooling", "neck", "head", "whitening")
 def refusal(original: Original) -> str:
     """What a checkpoint has that a timm model has no place for; empty where there is nothing."""
     config = original.artifact.encoder
-    parts = {"stem": config.stem if config.stem != "imagenet" else None, **{name: getattr(config, name) for name in ADDED}}
+    changed = {"stem": config.stem if config.stem != "imagenet" else None, "sees": config.sees if config.sees != "colours" else None}
+    parts = {**changed, **{name: getattr(config, name) for name in ADDED}}
     if stated := [f"encoder.{name} {value}" for name, value in parts.items() if value]:
         return f"a timm model has no place for {', '.join(stated)}"
     if original.head is None:
