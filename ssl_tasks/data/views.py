@@ -68,6 +68,12 @@ def normalise(pixels: Tensor) -> Tensor:
     return (pixels - mean).div_(std)
 
 
+def pixels(views: Tensor) -> Tensor:
+    """Pixels in [0, 1] of what `normalise` gave."""
+    mean, std = (torch.tensor(v, device=views.device).view(-1, 1, 1) for v in MEAN_STD[views.shape[1]])
+    return (views * std + mean).clamp(0, 1)
+
+
 class Plan(NamedTuple):
     """One view of a batch as it was drawn; every tensor has a row a sample, None stands for what is not done.
 
