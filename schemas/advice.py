@@ -16,7 +16,7 @@ from schemas.pipeline import Pipeline
 from schemas.references import Loc
 from schemas.smoothing import of_teacher
 from schemas.sources import Digits, Planted, Scenes, Source, Torchvision
-from schemas.stages import Curate, Distill, Finetune, Ingest, Pretrain
+from schemas.stages import Curate, Distill, Finetune, Ingest, Pretrain, Tokenizer
 from schemas.views import Views
 
 Advice = tuple[Loc, str]
@@ -33,7 +33,7 @@ def advice(pipeline: Pipeline) -> list[Advice]:
     """Warnings about the stages that train, in the order of the stages."""
     found: list[Advice] = []
     for name, stage in pipeline.stages.items():
-        if isinstance(stage, Pretrain | Distill | Finetune):
+        if isinstance(stage, Pretrain | Distill | Finetune | Tokenizer):
             source, images = _images(pipeline, stage.dataset)
             training = _Training(stage, source, math.ceil(stage.labels * images) if isinstance(stage, Finetune) else images)
             found += [(("stages", name, *loc), message) for topic in _TOPICS for loc, message in topic(training)]
@@ -46,7 +46,7 @@ def advice(pipeline: Pipeline) -> list[Advice]:
 class _Training:
     """A stage that trains, the source of its images, and how many there are at most; 0 where that is not known before it runs."""
 
-    stage: Pretrain | Distill | Finetune
+    stage: Pretrain | Distill | Finetune | Tokenizer
     source: Source
     images: int
 
@@ -77,6 +77,8 @@ class _Training:
             return {("encoder",): self.stage.encoder} if self.stage.encoder else {}
         if isinstance(self.stage, Pretrain):
             return {("encoder",): self.stage.encoder}
+        if isinstance(self.stage, Tokenizer):
+            return {}
         return {("students", name): student for name, student in self.stage.students.items()}
 
     def number(self, name: str) -> float | None:
@@ -282,7 +284,7 @@ def _rate(training: _Training) -> Iterator[Advice]:
             yield place, f"a peak of {peak:.2g} is more than 10 times {told}"
         elif peak < 5e-4 * least / 30:
             yield place, f"a peak of {peak:.2g} is less than a thirtieth of {told}"
-    if train.optimizer.kind == "sgd" and not isinstance(training.stage, Finetune) and peak > 10 * 0.05 * max(most, 1):
+    if train.optimizer.kind == "sgd" and not isinstance(training.stage, Finetune | Tokenizer) and peak > 10 * 0.05 * max(most, 1):
         told = f"what SimSiam gives SGD for a batch of {training.batch}, 0.05 x batch / 256 (https://arxiv.org/abs/2011.10566)"
         yield place, f"a peak of {peak:.2g} is more than 10 times {told}"
 

@@ -1,4 +1,4 @@
-"""What stages hand over: Dataset, Checkpoint, Report, Export, each a folder whose `artifact.json` is written last."""
+"""What stages hand over: Dataset, Tokenizer, Checkpoint, Report, Export, each a folder whose `artifact.json` is written last."""
 
 import hashlib
 import json
@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
+from schemas.dvae import DVAE
 from schemas.encoders import Encoder
 from schemas.spec import Spec
 
-ArtifactType = Literal["Dataset", "Checkpoint", "Report", "Export"]
+ArtifactType = Literal["Dataset", "Tokenizer", "Checkpoint", "Report", "Export"]
 MANIFEST = "artifact.json"
 
 
@@ -63,6 +64,13 @@ class Dataset(Base):
         return self.files.get("manifest.parquet", "")
 
 
+class Tokenizer(Base):
+    """`model.safetensors`, a discrete VAE that tells images in words, and `reconstructions.png`: images, and below each what its words say."""
+
+    type: Literal["Tokenizer"] = "Tokenizer"
+    network: DVAE
+
+
 class Checkpoint(Base):
     """`model.safetensors`, the encoder that it fits, and how images must be prepared for it.
 
@@ -107,7 +115,7 @@ class Export(Base):
     """Formats that were asked for and have no place for a part of the checkpoint, and which."""
 
 
-Artifact = Dataset | Checkpoint | Report | Export
+Artifact = Dataset | Tokenizer | Checkpoint | Report | Export
 _ADAPTER: TypeAdapter[Artifact] = TypeAdapter(Annotated[Artifact, Field(discriminator="type")])
 
 

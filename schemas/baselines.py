@@ -33,6 +33,8 @@ def by_pretraining(stage: Distill, name: str, method: Method) -> Pretrain:
     """
     student = stage.students[name]
     assert student.train is not None
+    if "tokenizer" in method.takes:
+        raise Unfit(f"baseline of '{name}': {method.kind} learns from a tokenizer, and a baseline has none; {NAME_IT}", "baseline")
     start = _without_teacher(student)
     try:
         return Pretrain.model_validate(

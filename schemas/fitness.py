@@ -45,6 +45,17 @@ def check_method(method: MethodSpec, encoder: Encoder) -> None:
         raise Unfit(f"{kind} learns from colours, and encoder.channels {encoder.channels} reads images without: set it to 3", "encoder.channels", "method")
 
 
+def check_tokenizer(temperature: tuple[float, float], train: Train) -> None:
+    """A tokenizer's temperature falls, and its training has nothing that is an encoder's alone."""
+    first, last = temperature
+    if not 0 < last <= first:
+        raise Unfit(f"temperature [{first:g}, {last:g}] must fall, to above 0", "temperature")
+    usual = Train()
+    for name in ("layer_decay", "patch_embed_rate", "accumulate", "activation_checkpointing", "compile"):
+        if getattr(train, name) != getattr(usual, name):
+            raise Unfit(f"{name} is for an encoder, and a tokenizer has none: leave it out", f"train.{name}", "train")
+
+
 def of_classifier(strategy: Strategy, encoder: Encoder | None, batch_norm: str | None, views: Views, train: Train) -> None:
     """What a finetune stage trains, by what, and from what. `encoder` is one that is trained from nothing."""
     kind = strategy.kind

@@ -9,6 +9,7 @@ from typing import Any
 
 from schemas import shapes
 from schemas.catalog import GROUPS, meaning, parameters, stated
+from schemas.dvae import DVAE
 from schemas.embeddings import Embedding
 from schemas.encoders import Encoder
 from schemas.exports import Registered
@@ -25,6 +26,7 @@ PROSE = Path(__file__).with_name("language.md")
 _UNIONS: dict[str, Any] = {"Stage": Stage, **{name.capitalize(): union for name, union in GROUPS.items()}, "Embedding": Embedding, "Optimizer": Optimizer}
 _MAPPINGS: dict[str, type[Spec]] = {
     "Encoder": Encoder,
+    "DVAE": DVAE,
     "Views": Views,
     "Train": Train,
     "Resources": Resources,

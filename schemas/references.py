@@ -13,10 +13,10 @@ from schemas.distillers import DINOv2Students
 from schemas.encoders import Encoder
 from schemas.errors import did_you_mean
 from schemas.expectations import strangers
-from schemas.methods import PROTOTYPES
+from schemas.methods import PROTOTYPES, BEiT
 from schemas.naming import names
 from schemas.spec import Spec, Unfit
-from schemas.stages import KINDS, Distill, Evaluate, Finetune, Pretrain, StageBase, Whiten
+from schemas.stages import KINDS, Distill, Evaluate, Finetune, Pretrain, StageBase, Tokenizer, Whiten
 
 Loc = tuple[str | int, ...]
 
@@ -94,6 +94,8 @@ def problems(stages: Mapping[str, StageBase], kinds: Mapping[str, str]) -> Itera
             yield from ((("stages", name, *loc), message) for loc, message in _not_finetuned(stage, stages))
         if isinstance(stage, Pretrain) and stage.continues and (earlier := stages.get(split(stage.continues)[0])):
             yield from ((("stages", name, *loc), message) for loc, message in _not_continued(stage, stage.continues, earlier))
+        if isinstance(stage, Pretrain) and isinstance(stage.method, BEiT):
+            yield from ((("stages", name, *loc), message) for loc, message in _other_words(stage.encoder, stage.method.tokenizer, stages))
         if isinstance(stage, Distill) and stage.teacher and (earlier := stages.get(split(stage.teacher)[0])):
             yield from ((("stages", name, *loc), message) for loc, message in _without_prototypes(stage, stage.teacher, earlier))
         if isinstance(stage, Distill) and stage.baseline:
@@ -174,12 +176,24 @@ def _not_continued(stage: Pretrain, name: str, earlier: StageBase) -> Iterator[t
         yield ("continues",), f"'{name}' does not keep its training state: set stages.{name}.keep_training_state to true"
     if stage.method.kind != earlier.method.kind:
         yield ("method",), f"continues '{name}', whose method is {earlier.method.kind}, not {stage.method.kind}"
+    elif isinstance(stage.method, BEiT) and isinstance(earlier.method, BEiT) and stage.method.tokenizer != earlier.method.tokenizer:
+        yield ("method", "tokenizer"), f"continues '{name}', which learned the words of '{earlier.method.tokenizer}', not of '{stage.method.tokenizer}'"
     here, there = (each.encoder.model_dump(exclude={"image_size"}) for each in (stage, earlier))
     for key in (key for key in here if here[key] != there[key]):
         yield ("encoder", key), f"continues '{name}', whose encoder.{key} is {there[key]}, not {here[key]}: only image_size may differ"
     if stage.train.optimizer.kind != earlier.train.optimizer.kind:
         message = f"continues '{name}', whose optimizer is {earlier.train.optimizer.kind}, not {stage.train.optimizer.kind}"
         yield ("train", "optimizer"), message
+
+
+def _other_words(encoder: Encoder, name: str, stages: Mapping[str, StageBase]) -> Iterator[tuple[Loc, str]]:
+    """Why the words of a tokenizer are not one for each of an encoder's patches."""
+    if not isinstance(tokenizer := stages.get(split(name)[0]), Tokenizer):
+        return
+    here = {"image_size": encoder.image_size, "patch_size": encoder.patch, "channels": encoder.channels}
+    if wrong := {key: value for key, value in here.items() if value and value != getattr(tokenizer.network, key)}:
+        told = ", ".join(f"{key} {getattr(tokenizer.network, key)}, where the encoder's is {value}" for key, value in wrong.items())
+        yield ("method", "tokenizer"), f"'{name}' has network.{told}: its words must be one for each of the encoder's patches"
 
 
 def _without_prototypes(stage: Distill, teacher: str, earlier: StageBase) -> Iterator[tuple[Loc, str]]:

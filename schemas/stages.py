@@ -2,30 +2,32 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from schemas import fitness
 from schemas.artifacts import ArtifactType, Takes
 from schemas.curation import Step
 from schemas.distillers import Distillers
+from schemas.dvae import DVAE
 from schemas.embeddings import File
 from schemas.encoders import Encoder
 from schemas.evaluation import Comparison, Evaluate
 from schemas.exports import Format, Registered
 from schemas.finetuning import VIEWS, Full, Strategy
 from schemas.methods import DINOv3, Method
+from schemas.methods.masked import exactly_one
 from schemas.sources import Source
-from schemas.spec import Kinded, Unfit
+from schemas.spec import Kinded, Pair, Unfit
 from schemas.stage import Seed, StageBase
 from schemas.starts import CheckpointRef, DatasetRef, InitFrom, Name
 from schemas.students import ALONE, Baseline, Student, TeacherCache
-from schemas.training import FITTING, Train
+from schemas.training import FITTING, Share, Train
 from schemas.views import Views
 from schemas.watching import Watch
 
 __all__ = [
-    "KINDS", "Comparison", "Curate", "Distill", "Evaluate", "Export", "Finetune", "Ingest", "Pretrain", "Seed", "Stage", "StageBase", "Whiten",
-    "embedding_files", "for_output", "output_config", "student_files",
+    "KINDS", "Comparison", "Curate", "Distill", "Evaluate", "Export", "Finetune", "Ingest", "Pretrain", "Seed", "Stage", "StageBase", "Tokenizer",
+    "Whiten", "embedding_files", "for_output", "output_config", "student_files",
 ]  # fmt: skip
 
 
@@ -52,6 +54,30 @@ def embedding_files(stage: Curate) -> list[tuple[int, str]]:
     """The files of weights that steps of a curation embed by, each with the number of its step."""
     named = [(number, getattr(step, "embedding", None)) for number, step in enumerate(stage.steps)]
     return [(number, embedding.file) for number, embedding in named if isinstance(embedding, File)]
+
+
+class Tokenizer(StageBase):
+    """Train a discrete VAE on the kept train images, without labels: it tells an image in words, which `beit` learns to predict."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2102.12092"
+    makes: ClassVar[ArtifactType] = "Tokenizer"
+    kind: Literal["tokenizer"] = "tokenizer"
+    dataset: DatasetRef
+    network: DVAE = Field(DVAE(), description="the discrete VAE that is trained")
+    temperature: Pair = Field((1.0, 0.0625), description="of the Gumbel softmax, by which words are drawn, at the start and from `annealing` on")
+    annealing: Share = Field(0.5, description="share of the training over which the temperature falls (the paper: 150,000 of 3 million steps)")
+    kl_weight: Annotated[float, Field(ge=0)] = Field(6.6, description="weight of what draws the use of words at a place to uniform")
+    kl_rise: Share = Field(0.1, description="share of the training over which it rises from 0 (the paper: 5,000 of 3 million steps)")
+    views: Annotated[Views, AfterValidator(exactly_one)] = Field(
+        Views(count=1, scale=(0.2, 1.0), jitter=0.0, grey=0.0, blur=0.0), description="one crop and flip of an image, without change of colours"
+    )
+    train: Train = Field(Train(), description="budget and optimizer")
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _trains_a_vae(self) -> Self:
+        fitness.check_tokenizer(self.temperature, self.train)
+        return self
 
 
 class Pretrain(StageBase):
@@ -206,9 +232,9 @@ class Export(StageBase):
     registry: Registered | None = Field(None, description="make it a version of a model in MLflow's registry")
 
 
-Stage = Annotated[Ingest | Curate | Pretrain | Distill | Finetune | Whiten | Evaluate | Export, *Kinded[:1]]
+Stage = Annotated[Ingest | Curate | Tokenizer | Pretrain | Distill | Finetune | Whiten | Evaluate | Export, *Kinded[:1]]
 KINDS: dict[str, type[StageBase]] = {
-    kind.model_fields["kind"].default: kind for kind in (Ingest, Curate, Pretrain, Distill, Finetune, Whiten, Evaluate, Export)
+    kind.model_fields["kind"].default: kind for kind in (Ingest, Curate, Tokenizer, Pretrain, Distill, Finetune, Whiten, Evaluate, Export)
 }
 
 

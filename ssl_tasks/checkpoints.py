@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from schemas.artifacts import MANIFEST, Checkpoint, read, sha256
+from schemas.artifacts import MANIFEST, Artifact, Checkpoint, Tokenizer, read, sha256
 from schemas.errors import UserError
 from ssl_tasks import distributed
 from ssl_tasks.data.images import Unreadable, open_image
 from ssl_tasks.nn.classifier import Classifier, classifier_head
+from ssl_tasks.nn.dvae import DVAE
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import prepared
 from ssl_tasks.sharding import gathered
@@ -40,8 +41,11 @@ def save_encoder(folder: Path, encoder: TimmEncoder, head: nn.Module | None = No
     Only the main rank writes, but all ranks that hold parts of them must ask.
     """
     state = gathered(encoder.backbone.state_dict() | _named(NECK, encoder.neck) | (_named(HEAD, head) if head else {}))
-    if not distributed.is_main():
-        return
+    if distributed.is_main():
+        _write_weights(folder, state)
+
+
+def _write_weights(folder: Path, state: dict[str, Tensor]) -> None:
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     try:
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
@@ -74,6 +78,18 @@ def load_classifier(artifact: Checkpoint, device: str | torch.device = "cpu") ->
     return Classifier(encoder, head.to(device), artifact.classes).eval()
 
 
+def save_tokenizer(folder: Path, network: DVAE) -> None:
+    """Write the weights of a tokenizer into an artifact's payload folder, as `model.safetensors`."""
+    _write_weights(folder, network.state_dict())
+
+
+def load_tokenizer(artifact: Tokenizer) -> DVAE:
+    """The network of a Tokenizer, in eval mode. Raises as `load_encoder`."""
+    network = DVAE(artifact.network)
+    network.load_state_dict(load_file(_as_sealed(artifact, WEIGHTS)))
+    return network.eval()
+
+
 def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
     return {prefix + name: value for name, value in module.state_dict().items()}
 
@@ -83,7 +99,7 @@ def _taken(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): weights.pop(name) for name in list(weights) if name.startswith(prefix)}
 
 
-def _as_sealed(artifact: Checkpoint, name: str) -> Path:
+def _as_sealed(artifact: Artifact, name: str) -> Path:
     """A payload file whose bytes are those that were sealed."""
     path = artifact.path(name)
     again = f"remove {artifact.folder} and run the pipeline again: it makes stage '{artifact.stage}' anew"

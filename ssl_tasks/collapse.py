@@ -22,6 +22,8 @@ SETTLED = 0.25
 """Share of the training before which only a teacher that fades is called a collapse: a network near its random start may look like one."""
 PATIENCE = 3
 """Looks in a row that must show the same symptom."""
+FEW_WORDS = 2.0
+"""Perplexity of a tokenizer's words at or below which nearly every patch is told by the same one; on digits, mostly background, it is 20 and more."""
 LOW_RANK = 4.0
 """Effective rank of an embedding, and a third of what it began with, below which it has collapsed along most dimensions."""
 FEW_PROTOTYPES = 0.012
@@ -110,7 +112,7 @@ def collapse(looks: Sequence[Looked]) -> str | None:
 
     Of a method's own numbers these are known, where it has them: `embedding_std`, of what the loss sees, scaled so that 1 is
     healthy; `embedding_rank`; `teacher_entropy` and `mean_entropy`, of the teacher's distribution and of its mean over images, over
-    ln K, with `teacher_student_kl`; `prototypes_used`; `signal_gain`.
+    ln K, with `teacher_student_kl`; `prototypes_used`; `word_perplexity`, of a tokenizer; `signal_gain`.
 
     Args:
         looks: in order, the first from before the training; each with its `progress` and the last `loss` besides what was seen.
@@ -177,6 +179,11 @@ def _symptom(look: Looked, first: Looked, before: Looked) -> tuple[str, str]:
         return "dead", (
             f"nearly all prototypes are dead: images choose {look['prototypes_used']:.2%} of those that they might: "
             "lower train.optimizer.learning_rate, or balance the prototypes (method.centering: sinkhorn, a queue, more method.iterations)"
+        )
+    if look.get("word_perplexity", math.inf) <= FEW_WORDS:
+        return "one word", (
+            f"nearly all patches are told by the same word (perplexity {look['word_perplexity']:.2f}): "
+            "of the tokenizer stage lower kl_weight, raise kl_rise, raise train.optimizer.learning_rate, or train longer"
         )
     return _of_teacher(look) if "teacher_entropy" in look else ("", "")
 

@@ -59,6 +59,9 @@ def summary(config: Mapping[str, Any]) -> str:
             return _call(config["source"])
         case "curate":
             return " → ".join(_call(step, hide=HIDDEN) for step in config["steps"])
+        case "tokenizer":
+            shape = config["network"]
+            return f"{shape['vocabulary']:,} words of {shape['patch_size']} px at {shape['image_size']} px; {_budget(config)}"
         case "pretrain":
             return f"{config['method']['kind']}; {encoder(config['encoder'])}; {_budget(config)}"
         case "distill":

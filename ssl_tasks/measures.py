@@ -50,6 +50,16 @@ def embedding(z: Tensor) -> dict[str, float]:
     }
 
 
+def spread(targets: Tensor) -> dict[str, float]:
+    """How unlike the targets (B, N, D) are that a teacher gives for N patches of each of B images, normalised to a variance near 1.
+
+    `target_std`: of each dimension over all patches, mean over dimensions: 1 at most, 0 where all patches are told the same.
+    `target_image_std`: the same over images at each place alone: near 0 where a target tells of nothing but its place.
+    """
+    targets = targets.float()
+    return {"target_std": targets.flatten(0, 1).std(dim=0).mean().item(), "target_image_std": targets.std(dim=0).mean().item()}
+
+
 def distribution(probs: Tensor) -> dict[str, float]:
     """How a teacher's distributions (N, K) stand.
 
@@ -110,3 +120,9 @@ def agreement(first: Tensor, second: Tensor) -> float:
 def entropy(probs: Tensor) -> Tensor:
     """Entropy in nats of distributions along the last dimension."""
     return -torch.xlogy(probs, probs).sum(dim=-1)
+
+
+def perplexity(words: Tensor, vocabulary: int) -> float:
+    """exp of the entropy of how often each word is used: from 1, where one word is everywhere, to the size of the vocabulary."""
+    counts = torch.bincount(words.flatten(), minlength=vocabulary).double()
+    return entropy(counts / counts.sum()).exp().item()

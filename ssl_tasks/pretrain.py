@@ -5,14 +5,16 @@ from contextlib import nullcontext
 
 import torch
 
-from schemas.artifacts import Artifact
+from schemas.artifacts import Artifact, Tokenizer, read
 from schemas.job import Job
+from schemas.methods import BEiT, Method
 from schemas.stages import Pretrain
 from ssl_tasks import distributed, methods
-from ssl_tasks.checkpoints import load_training_state
+from ssl_tasks.checkpoints import load_tokenizer, load_training_state
 from ssl_tasks.continued import hand_over
 from ssl_tasks.data.loader import seed_of
 from ssl_tasks.learner import Learner
+from ssl_tasks.nn.dvae import DVAE
 from ssl_tasks.nn.encoder import TimmEncoder, parameters
 from ssl_tasks.stage import Training, checkpoint, start_from
 from ssl_tasks.tracking import Tracker
@@ -37,7 +39,7 @@ def pretrain(job: Job, tracker: Tracker, watch: Callable[[Learner], None] | None
     if stage.init_from:
         tracker.note(start_from(encoder, stage.init_from, job))
     training = Training(job, stage, stage.encoder, {"parameters": parameters(encoder)}, tracker)
-    method = methods.build(stage.method, encoder, images=len(training.images))
+    method = methods.build(stage.method, encoder, images=len(training.images), tokenizer=_tokenizer(stage.method, job))
 
     watching = Watching(job, training.look, tracker) if stage.watch and not watch else None
 
@@ -56,3 +58,12 @@ def pretrain(job: Job, tracker: Tracker, watch: Callable[[Learner], None] | None
     sealed = training.seal(learner, stage.method.exports, watched=watching.found if watching else ())
     distributed.stop()
     return sealed
+
+
+def _tokenizer(method: Method, job: Job) -> DVAE | None:
+    """The trained network whose words a method learns to tell; None for one that learns from none."""
+    if not isinstance(method, BEiT):
+        return None
+    artifact = read(job.folder(job.inputs[method.tokenizer]))
+    assert isinstance(artifact, Tokenizer)
+    return load_tokenizer(artifact)

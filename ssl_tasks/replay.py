@@ -20,14 +20,18 @@ from torch.utils._pytree import tree_leaves
 
 from schemas.errors import UserError
 from schemas.job import ARTIFACTS, Job
-from schemas.stages import Finetune, Pretrain
+from schemas.stages import Finetune, Pretrain, Tokenizer
 from ssl_tasks import failures
 from ssl_tasks.failures import Failure
 from ssl_tasks.finetune import finetune
 from ssl_tasks.learner import Learner
 from ssl_tasks.pretrain import pretrain
+from ssl_tasks.tokenizer import train_tokenizer
 from ssl_tasks.tracking import Silent
 from ssl_tasks.weights import few
+
+_RUNS = {Pretrain: pretrain, Finetune: finetune, Tokenizer: train_tokenizer}
+"""What runs the stages that can be replayed."""
 
 
 @dataclass
@@ -172,12 +176,12 @@ def replay(folder: Path) -> Replay:
     """Run a stage from its last checkpoint to the step that failed.
 
     Raises:
-        UserError: where the folder holds no failure of a pretrain or finetune stage, or what the stage takes from is gone.
+        UserError: where the folder holds no failure of a pretrain, finetune or tokenizer stage, or what the stage takes from is gone.
     """
     failure = failures.read(folder)
     job = failure.job
-    if not isinstance(job.stage, Pretrain | Finetune):
-        raise UserError(f"{folder} is of a {job.stage.kind} stage; only a pretrain or finetune stage can be replayed")
+    if not isinstance(job.stage, tuple(_RUNS)):
+        raise UserError(f"{folder} is of a {job.stage.kind} stage; only a pretrain, finetune or tokenizer stage can be replayed")
     if gone := [text for text, key in job.inputs.items() if not job.folder(key).is_dir()]:
         raise UserError(f"{', '.join(gone)} is no longer under {job.workspace / ARTIFACTS}: run the pipeline again")
     torch.set_num_threads(failure.threads)
@@ -189,7 +193,7 @@ def replay(folder: Path) -> Replay:
 def _run(job: Job, until: int) -> list[Step]:
     watch = Watch(until)
     with suppress(Reached):
-        (pretrain if isinstance(job.stage, Pretrain) else finetune)(job, Silent(), watch)
+        _RUNS[type(job.stage)](job, Silent(), watch)
     return watch.steps
 
 

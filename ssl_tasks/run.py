@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from schemas.artifacts import Artifact
 from schemas.job import Job
-from schemas.stages import Curate, Distill, Evaluate, Export, Finetune, Ingest, Pretrain, Whiten
+from schemas.stages import Curate, Distill, Evaluate, Export, Finetune, Ingest, Pretrain, Tokenizer, Whiten
 from ssl_tasks.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ def run(job: Job, tracker: Tracker, mapper: "Mapper | None" = None) -> dict[str,
             from ssl_tasks.curate.shards import threads
 
             return curate(job, tracker, mapper or threads)
+        case Tokenizer():
+            from ssl_tasks.tokenizer import train_tokenizer
+
+            return train_tokenizer(job, tracker)
         case Pretrain():
             from ssl_tasks.pretrain import pretrain
 

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from schemas.artifacts import Artifact, Checkpoint, Dataset, read, sha256
+from schemas.dvae import DVAE
 from schemas.encoders import Encoder
 from schemas.errors import UserError
 from schemas.job import Job
-from schemas.stages import Distill, Finetune, Pretrain
+from schemas.stages import Distill, Finetune, Pretrain, Tokenizer
 from schemas.starts import InitFrom
 from ssl_tasks import artifacts, distributed, failures
 from ssl_tasks.checkpoints import load_encoder, save_encoder, save_training_state
@@ -50,8 +51,8 @@ class Training:
     def __init__(
         self,
         job: Job,
-        stage: Pretrain | Distill | Finetune,
-        encoder: Encoder,
+        stage: Pretrain | Distill | Finetune | Tokenizer,
+        encoder: Encoder | DVAE,
         counts: Mapping[str, int],
         tracker: Tracker,
         choose: Callable[[list[str | None]], NDArray[np.int64]] | None = None,
@@ -131,19 +132,29 @@ class Training:
         save_encoder(folder, encoder, head)
         if isinstance(self.stage, Pretrain) and self.stage.keep_training_state:
             save_training_state(folder, training_state(learner))
+        mean, std = MEAN_STD[encoder.config.channels]
+        part = exported + " with neck" * bool(encoder.config.neck) + " with classifier" * (head is not None)
+        fields = {"encoder": encoder.config.model_dump(mode="json"), "mean": mean, "std": std, "dim": encoder.dim, "exported": part}
+        fields |= {"classes": list(classes), "hidden": hidden} if head is not None else {}
+        return {learner.name: self.finish(folder, learner, fields, {"parameters": parameters(encoder)}, watched)}
+
+    def finish(
+        self, folder: Path, learner: Learner, fields: Mapping[str, Any], metrics: Mapping[str, float], watched: Sequence[Mapping[str, Any]] = ()
+    ) -> Artifact:
+        """Seal a payload folder with the learner's curve and the numbers of its training, on the main rank.
+
+        Args:
+            fields: what the artifact's type states of itself.
+            metrics: besides those of the training.
+        """
         points = [{"step": found["step"], f"watch/{found['measure']}": found["value"]} for found in watched]
         _write_lines(folder / CURVE, [*learner.curve, *points])
         if watched:
             _write_lines(folder / WATCHED, watched)
-        mean, std = MEAN_STD[encoder.config.channels]
-        batch_size = min(self.stage.train.batch_size, len(self.images))
-        part = exported + " with neck" * bool(encoder.config.neck) + " with classifier" * (head is not None)
-        fields = {"encoder": encoder.config.model_dump(mode="json"), "mean": mean, "std": std, "dim": encoder.dim, "exported": part}
-        fields |= {"classes": list(classes), "hidden": hidden} if head is not None else {}
-        metrics = {**learner.summary(batch_size), "parameters": parameters(encoder)}
+        numbers = {**learner.summary(min(self.stage.train.batch_size, len(self.images))), **metrics}
         if self._meter and (joules := self._meter.joules) is not None:
-            metrics["joules"] = round(joules, 1)
-        return {learner.name: artifacts.seal(self.job, folder, learner.name, **fields, metrics=metrics)}
+            numbers["joules"] = round(joules, 1)
+        return artifacts.seal(self.job, folder, learner.name, **fields, metrics=numbers)
 
 
 def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

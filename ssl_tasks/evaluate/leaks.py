@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.artifacts import Artifact, Checkpoint, Dataset, read
+from schemas.artifacts import Artifact, Checkpoint, Dataset, Tokenizer, read
 from schemas.job import Job
 from ssl_tasks.data import leaks, manifest
 from ssl_tasks.evaluate.alike import Alike
@@ -107,10 +107,10 @@ class _Seen:
 
 
 def trained_on(job: Job, model: Artifact) -> list[Dataset]:
-    """The datasets that a model, or a model that it was made from, was trained on."""
+    """The datasets that a model, or a model or tokenizer that it was made from, was trained on."""
     parents = [read(job.folder(key)) for key in dict.fromkeys(model.parents.values())]
     own = [parent for parent in parents if isinstance(parent, Dataset)]
-    return [*own, *(dataset for parent in parents if isinstance(parent, Checkpoint) for dataset in trained_on(job, parent))]
+    return [*own, *(dataset for parent in parents if isinstance(parent, Checkpoint | Tokenizer) for dataset in trained_on(job, parent))]
 
 
 def warnings(leaks: Mapping[str, Leak]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import Tensor
 
 from schemas import methods as configs
 from ssl_tasks.method import Method
@@ -61,6 +61,7 @@ from ssl_tasks.methods.self_distillation.ibot import IBOT
 from ssl_tasks.methods.self_distillation.msf import MSF
 from ssl_tasks.methods.self_distillation.msn import MSN
 from ssl_tasks.methods.self_distillation.simsiam import SimSiam
+from ssl_tasks.nn.dvae import DVAE
 from ssl_tasks.nn.encoder import TimmEncoder
 
 METHODS: dict[type[configs.MethodSpec], Any] = {
@@ -122,7 +123,7 @@ METHODS: dict[type[configs.MethodSpec], Any] = {
 """The method behind each config."""
 
 
-def build(config: configs.Method, encoder: TimmEncoder, images: int = 1, tokenizer: nn.Module | None = None) -> Method:
+def build(config: configs.Method, encoder: TimmEncoder, images: int = 1, tokenizer: DVAE | None = None) -> Method:
     """The method that a config describes, around an encoder that it trains.
 
     Args:
@@ -140,10 +141,11 @@ def restored(written: Any, encoder: TimmEncoder, state: Mapping[str, Tensor]) ->
     Args:
         written: its config as plain data.
         encoder: one like that which was trained.
-        state: of the method. One that takes `images` keeps their number in it.
+        state: of the method. One that takes `images` keeps their number in it, one that takes a `tokenizer` its weights and shape.
     """
     config = TypeAdapter[configs.Method](configs.Method).validate_python(written)
     with torch.random.fork_rng():
-        method = build(config, encoder, images=int(state.get("images", 1)))
+        tokenizer = DVAE.fitting(state, "tokenizer.") if "tokenizer" in config.takes else None
+        method = build(config, encoder, images=int(state.get("images", 1)), tokenizer=tokenizer)
     method.load_state_dict(state)
     return method

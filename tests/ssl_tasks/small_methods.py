@@ -10,6 +10,7 @@ from torch import Tensor
 
 from schemas import methods as configs
 from schemas.distillers import Distiller as DistillerConfig
+from schemas.dvae import DVAE as DVAEConfig
 from schemas.encoders import Encoder
 from schemas.spec import Spec
 from schemas.students import Student as StudentConfig
@@ -21,6 +22,7 @@ from ssl_tasks.distill.student import Student
 from ssl_tasks.method import Method
 from ssl_tasks.methods import build as build_method
 from ssl_tasks.nn.classifier import classifier_head
+from ssl_tasks.nn.dvae import DVAE
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.heads import PrototypeHead
 from ssl_tasks.nn.patch_distillation import Heads
@@ -43,7 +45,7 @@ KNOWN_INSIDE = {
     "convnextv2": Encoder(name="convnextv2_atto", image_size=16, channels=1, options={"patch_size": 1, "depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}),
 }
 """By the architecture that a method asks for."""
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden": 48,
     "output": 32,
     "queue": 40,
@@ -65,6 +67,12 @@ SMALL = {
     "clusters": 6,
     "granularities": (3, 6),
     "predictor_hidden": 48,
+    "tokenizer": "words",
+    "target_blocks": 1,
+    "masks": 3,
+    "predictor_width": 32,
+    "predictor_depth": 1,
+    "predictor_heads": 2,
 }
 """Parameters of methods that are made small, wherever a method has one of that name."""
 BATCH, CLASSES = 16, 5
@@ -101,6 +109,13 @@ def heads() -> Heads:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return Heads(PrototypeHead(24, 32, 12, 20), PrototypeHead(24, 32, 12, 28)).requires_grad_(False)
+
+
+def tokenizer(encoder: Encoder) -> DVAE:
+    """One with random weights, whose words are one for each of an encoder's patches."""
+    assert encoder.patch
+    shape = {"image_size": encoder.image_size, "patch_size": encoder.patch, "channels": encoder.channels}
+    return DVAE(DVAEConfig(**shape, vocabulary=24, dim=8, width=8, depth=1)).eval()
 
 
 class Peer(Network):
@@ -161,7 +176,8 @@ class Case:
         torch.manual_seed(seed)
         if type(self.config) in members(DistillerConfig):
             return small_student(self.config, self.encoder).train()
-        return build_method(self.config, TimmEncoder(self.encoder), images=BATCH + 4).train()
+        words = tokenizer(self.encoder) if "tokenizer" in self.config.takes else None
+        return build_method(self.config, TimmEncoder(self.encoder), images=BATCH + 4, tokenizer=words).train()
 
 
 def cases() -> dict[str, Case]:

@@ -23,7 +23,7 @@ from workflows.engine.worker import DISK, ERROR, MENDABLE, PARENT
 
 JOB, LOG = "job.json", "log.txt"
 Follow = Callable[[dict[str, Any]], None]
-DISTRIBUTED = ("pretrain", "distill", "finetune")
+DISTRIBUTED = ("tokenizer", "pretrain", "distill", "finetune")
 _POLL = 0.2
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from schemas.artifacts import Dataset
 from schemas.curation import most_kept
+from schemas.dvae import DVAE
 from schemas.encoders import Encoder
 from schemas.job import CACHE
 from schemas.references import encoder_of
-from schemas.stages import Curate, Distill, Finetune, Pretrain
+from schemas.stages import Curate, Distill, Finetune, Pretrain, Tokenizer
 from workflows.engine.reuse import Plan, made
 
 
@@ -20,7 +21,7 @@ def sizes(plan: Plan) -> dict[str, dict[str, Any]]:
 
     How many images have a label is not known before they are read: where only these are trained on, the numbers are those of a whole set.
     """
-    trained = {n: s.stage for n, s in plan.stages.items() if isinstance(s.stage, Pretrain | Distill | Finetune)}
+    trained = {n: s.stage for n, s in plan.stages.items() if isinstance(s.stage, Pretrain | Distill | Finetune | Tokenizer)}
     encoders = {name: _encoders(stage, plan) for name, stage in trained.items()}
     counts = parameters(plan.workspace, [encoder for each in encoders.values() for encoder in each])
     found = {}
@@ -35,7 +36,7 @@ def sizes(plan: Plan) -> dict[str, dict[str, Any]]:
     return found
 
 
-def parameters(workspace: Path, encoders: list[Encoder]) -> dict[str, int]:
+def parameters(workspace: Path, encoders: list[Encoder | DVAE]) -> dict[str, int]:
     """Parameter counts by encoder; counted in a child process, which may import torch, and remembered."""
     memory = workspace / CACHE / "parameters.json"
     known: dict[str, int] = json.loads(memory.read_text()) if memory.exists() else {}
@@ -49,7 +50,9 @@ def parameters(workspace: Path, encoders: list[Encoder]) -> dict[str, int]:
     return known
 
 
-def _encoders(stage: Pretrain | Distill | Finetune, plan: Plan) -> list[Encoder]:
+def _encoders(stage: Pretrain | Distill | Finetune | Tokenizer, plan: Plan) -> list[Encoder | DVAE]:
+    if isinstance(stage, Tokenizer):
+        return [stage.network]
     if isinstance(stage, Distill):
         return [student.encoder for student in stage.students.values()]
     if stage.encoder:
@@ -59,7 +62,7 @@ def _encoders(stage: Pretrain | Distill | Finetune, plan: Plan) -> list[Encoder]
     return [encoder] if encoder else []
 
 
-def _id(encoder: Encoder) -> str:
+def _id(encoder: Encoder | DVAE) -> str:
     return encoder.model_dump_json()
 
 
