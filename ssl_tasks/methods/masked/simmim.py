@@ -46,10 +46,13 @@ class SimMIM(Method):
         self.encoder = encoder
         self.size, self.stride = encoder.config.image_size, stride(encoder.backbone)
         check_cells("simmim", self.size, self.stride, "the stride of the encoder")
-        self.cell = config.cell or cell_side(self.size, self.stride)
-        if self.cell % self.stride:
-            raise UserError(f"simmim: method.cell {self.cell} is not a multiple of {self.stride} px, the stride of the encoder: leave it out, or set it to one")
-        check_cells("simmim", self.size, self.cell, "the method's cell")
+        nearest = cell_side(self.size, self.stride)
+        self.cell = config.cell or nearest
+        if self.cell % self.stride or self.size % self.cell or self.size == self.cell:
+            raise UserError(
+                f"simmim: method.cell {self.cell} is not a multiple of {self.stride} px, the stride of the encoder, that cuts encoder.image_size "
+                f"{self.size} in several parts: leave it out, or set it to such as {nearest}"
+            )
         self.masked = masked_cells(config.mask_ratio, (self.size // self.cell) ** 2)
         encoder.patches_only()
         self.mask_token = nn.Parameter(0.02 * torch.randn(encoder.backbone.embed_dim))

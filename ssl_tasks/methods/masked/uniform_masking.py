@@ -53,7 +53,7 @@ class UniformMasking(Method):
         self.encoder = encoder
         size, whole = encoder.config.image_size, stride(encoder.backbone)
         self.patch = max(whole // 2, encoder.patch)
-        check_cells("uniform_masking", size, 2 * self.patch, "two patches")
+        check_cells("uniform_masking", size, 2 * self.patch, "two patches wide")
         self.grid = size // (2 * self.patch)
         self.masked = min(round(config.visible_mask_ratio * self.grid**2), self.grid**2 - 1)
         self.parts = whole // self.patch
