@@ -15,6 +15,11 @@ def cosine(progress: float, start: float, end: float) -> float:
     return linear((1 - math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2, start, end)
 
 
+def warmed(progress: float, start: float, end: float, share: float) -> float:
+    """From `start` to `end` on a straight line over the first `share` of the training, then `end`."""
+    return linear(progress / share, start, end) if share else end
+
+
 def learning_rate(progress: float, config: Train, peak: float) -> float:
     """The learning rate: up from zero on a straight line to `peak` for `config.warmup` of the training, then `config.schedule`.
 

@@ -143,11 +143,14 @@ class TimmEncoder(nn.Module):
         """
         return self.multi_crop([images], [mask], mask_token)[0]
 
-    def multi_crop(self, crops: list[Tensor], masks: Sequence[Tensor | None] = (), mask_token: Tensor | None = None) -> list[Features]:
+    def multi_crop(
+        self, crops: list[Tensor], masks: Sequence[Tensor | None] = (), mask_token: Tensor | None = None, kept: Sequence[Tensor | None] = ()
+    ) -> list[Features]:
         """Features of crops (B_i, C, S_i, S_i) of any sizes, in their order; a ViT sees all of them in one pass.
 
         Args:
             masks: (B_i, N_i) or None a crop, true where a patch is masked as `tokens` says; none masked where empty.
+            kept: (B_i, n_i) or None a crop, numbers of the patches that go in; all where None or empty. ViTs only.
         """
         given = list(masks) or [None] * len(crops)
 
@@ -155,7 +158,7 @@ class TimmEncoder(nn.Module):
             return [inside.features(self.backbone, crop, mask, mask_token) for crop, mask in zip(crops, masks, strict=True)]
 
         if self.is_vit:
-            return [self._features(tokens) for tokens in self._tokens(crops, given, [None] * len(crops), mask_token)]
+            return [self._features(tokens) for tokens in self._tokens(crops, given, kept or [None] * len(crops), mask_token)]
         return [self._features(features) for features in self._in_pieces(passed, crops, given)]
 
     def visible(self, images: Tensor, kept: Tensor) -> Tensor:
