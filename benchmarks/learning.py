@@ -42,13 +42,21 @@ HEADS = {
     **{"hidden": 512, "output": 128, "prototypes": 256, "bottleneck": 128, "queue": 768},
     **{"patch_hidden": 512, "patch_prototypes": 256, "patch_bottleneck": 128},
     **{"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4},
+    **{"predictor_hidden": 512, "negatives": 768, "dim": 32},
+    **{"target_blocks": 2, "masks": 4, "predictor_width": 32, "predictor_depth": 2, "predictor_heads": 2},
 }
 """Sizes of heads, for encoders of 128 and 96 dimensions; the papers' are for 384 to 2,048."""
 VIT = LARGER_VIT.model_copy(update={"width": 64, "heads": 2})
 MILDER: dict[str, dict[str, float]] = {"swav": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
 """Halved strength of colour, as SimCLR's authors have it on CIFAR-10: with its ImageNet colours SwAV stands at ln K after this budget, its
 views of an image too unlike for its codes to agree."""
-ENCODERS = {"convnet": CONVNET, "vit": VIT}
+SWIN = Encoder(
+    name="swin_tiny_patch4_window7_224",
+    image_size=32,
+    options={"patch_size": 2, "window_size": 4, "embed_dim": 24, "depths": [1, 1, 2], "num_heads": [1, 2, 4], "drop_path_rate": 0.0},
+)
+CONVNEXTV2 = Encoder(name="convnextv2_atto", image_size=32, options={"patch_size": 1, "depths": [1, 1, 1, 1], "dims": [16, 32, 64, 128]})
+ENCODERS = {"convnet": CONVNET, "vit": VIT, "swin": SWIN, "convnextv2": CONVNEXTV2}
 """By the first architecture that a method asks for; the ConvNet for those that take any."""
 STRENGTHS = 7
 K, TEMPERATURE = 20, 0.07
@@ -64,6 +72,8 @@ def config_of(kind: str) -> Any:
     changed: dict[str, Any] = {name: value for name, value in HEADS.items() if name in member.model_fields}
     if kind == "swav":
         changed["queue"] = 0  # its authors use one only where the batch is much smaller than the prototypes are many
+    if kind == "fcmae":
+        changed["decoder_depth"] = 1  # the paper's
     if "momentum" in member.model_fields and member.model_fields["momentum"].default:
         changed["momentum"] = MOMENTUM
     defaults = member()
