@@ -1,12 +1,61 @@
 """On the duality between contrastive and non-contrastive self-supervised learning (VICReg-ctr). Garrido, Chen, Bardes, Najman, LeCun, 2022.
 https://arxiv.org/abs/2206.02574
+
+VICReg-exp of the transposed embeddings: not dimensions that say the same are pushed apart but images of a view that look alike, and not
+dimensions but embeddings keep their spread. What was non-contrastive is contrastive by that, and the paper finds the two to do alike.
+
+Symbols: z, z', the projections of the two views; tau, the temperature of the soft maximum over similarities.
+
+Differs from the paper:
+- An embedding's length is held by its numbers' standard deviation, 1, as VICReg's code holds a dimension's, and similarities are over the
+  number of dimensions: the paper leaves both scales open.
+- Weights are VICReg's; the paper tunes weights and temperature for each width of the projector (its table S6).
+- Both views pass the network as one batch, so batch norm sees them together.
+- Augmentations are those of `ssl_tasks.data.views`, which see for how they differ.
+- Any optimizer; the paper uses LARS.
 """
 
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
 from schemas.methods import VICRegCtr as VICRegCtrConfig
-from ssl_tasks.method import Method
+from ssl_tasks.data.draw import Draw
+from ssl_tasks.data.views import augment
+from ssl_tasks.distributed import gather
+from ssl_tasks.losses.decorrelation import invariance
+from ssl_tasks.losses.duality import soft_similarity, spread
+from ssl_tasks.measures import embedding
+from ssl_tasks.method import Method, Terms
+from ssl_tasks.nn.encoder import TimmEncoder
+from ssl_tasks.nn.heads import mlp
 
 
 class VICRegCtr(Method):
-    """To be written."""
+    """Encoder and projector; the images that are pushed apart are those of the whole batch of all processes."""
 
-    config: VICRegCtrConfig
+    def __init__(self, config: VICRegCtrConfig, encoder: TimmEncoder) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.projector = mlp(encoder.dim, config.hidden, config.hidden, config.output)
+
+    def views(self, images: Tensor, draw: Draw) -> list[Tensor]:
+        return augment(self.config.views, images, self.encoder.config.image_size, draw)
+
+    def forward(self, views: list[Tensor], progress: float) -> Terms:
+        z, z_prime = self.projector(self.encoder(torch.cat(views))).chunk(2)
+        everyone = gather(z), gather(z_prime)
+        return {
+            "invariance": self.config.invariance * invariance(z, z_prime),
+            "variance": self.config.variance * spread(*everyone),
+            "similarity": self.config.similarity * soft_similarity(*everyone, self.config.temperature),
+        }
+
+    def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
+        """How alive the projections are: see `measures.embedding`."""
+        return embedding(self.projector(self.encoder(views[0])))
+
+    def exported(self) -> nn.Module:
+        return self.encoder
