@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ssl_tasks.distributed import gather
+from ssl_tasks.losses.precision import full_precision
 
 
 class Queue(nn.Module):
@@ -38,6 +39,12 @@ class Queue(nn.Module):
         """How many pushes ago the oldest row came in, of those that did, for batches of one size; waits for the device."""
         pushed = int(self.pushed)
         return min(len(self.rows), pushed) * int(self.pushes) / max(pushed, 1)
+
+    @torch.no_grad()
+    @full_precision
+    def nearest(self, anchors: Tensor, count: int = 1) -> Tensor:
+        """The `count` rows (B, count, dim) whose products with each anchor (B, dim) are largest, the nearest first."""
+        return self.rows[(anchors @ self.rows.T).topk(count, dim=1).indices]
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
