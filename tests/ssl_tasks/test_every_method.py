@@ -167,7 +167,7 @@ def test_the_spread_of_embeddings_tells_a_collapse_to_a_point(name: str) -> None
 
 @every_method
 def test_a_batch_is_learned_by_heart_in_twenty_steps(case: Case) -> None:
-    """A moving-average teacher stands still and is sure of itself here, so that the loss has a fixed target and can come near zero.
+    """A moving-average teacher or a memory bank stands still and is sure of itself here, so that the loss has a fixed target and can come near zero.
 
     The keys of an untrained encoder hardly differ: MoCo's and SEED's softmax must be cold to tell them apart in so few steps. MoCo's queue,
     random at first, is filled beforehand. SwAV has no teacher that could stand still: its codes are of this batch alone and sharp. DINOv3's prototypes,
@@ -177,7 +177,8 @@ def test_a_batch_is_learned_by_heart_in_twenty_steps(case: Case) -> None:
     Turned noise is noise: RotNet learns four pictures by heart of each, and takes longer too. So do I-JEPA and data2vec 2, whose predictors
     have to say what a random teacher says of noise that they do not see.
     """
-    still = {"momentum": 1.0, "center_momentum": 1.0, **dict.fromkeys(("teacher_temperature", "teacher_temperature_start", "patch_teacher_temperature"), 1e-3)}
+    sharp = dict.fromkeys(("teacher_temperature", "teacher_temperature_start", "patch_teacher_temperature"), 1e-3)
+    still = {**dict.fromkeys(("momentum", "bank_momentum", "center_momentum"), 1.0), **sharp}
     if case.config.kind.startswith("moco") or case.config.kind in ("seed", "soft_labels"):
         still["temperature"] = 0.005
     if case.config.kind == "vicreg_exp":
