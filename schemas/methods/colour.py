@@ -71,6 +71,6 @@ class CMC(MethodSpec):
     kind: Literal["cmc"] = "cmc"
     temperature: PositiveFloat = Field(0.07, description="divides the similarities")
     negatives: PositiveInt = Field(16384, description="of each image, drawn from the bank; as many as there are others where these are fewer")
-    momentum: Probability = Field(0.5, description="share of its last embedding that a row of a bank keeps")
+    bank_momentum: Probability = Field(0.5, description="share of its last embedding that a row of a bank keeps")
     output: PositiveInt = Field(128, description="dimension of the linear heads' output, and of the banks")
     views: InColour = Field(CROP, description="one crop and flip of an image, without change of colours, which both halves are of")

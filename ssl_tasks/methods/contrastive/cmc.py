@@ -76,7 +76,7 @@ class CMC(Method):
         if self._seen:
             rows, z = self._seen
             for bank, own in zip((self.lightness_bank, self.colour_bank), z, strict=True):
-                bank.move(rows, own, self.config.momentum)
+                bank.move(rows, own, self.config.bank_momentum)
             self._seen = None
 
     def exported(self) -> nn.Module:
