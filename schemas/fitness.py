@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from schemas.distillers import DML, ONE
 from schemas.encoders import EXAMPLES, Encoder
 from schemas.finetuning import Strategy
-from schemas.methods import MethodSpec
+from schemas.methods import CLSA, MethodSpec
 from schemas.spec import Unfit
 from schemas.students import Student
 from schemas.training import Train
@@ -43,6 +43,8 @@ def check_method(method: MethodSpec, encoder: Encoder) -> None:
         raise Unfit(f"{kind} {told.format(encoder.name)}: take {wanted}", "encoder.name")
     if "colour" in method.needs and encoder.channels != 3:
         raise Unfit(f"{kind} learns from colours, and encoder.channels {encoder.channels} reads images without: set it to 3", "encoder.channels", "method")
+    if isinstance(method, CLSA):  # whose strong crops are as small as local ones
+        check_crops(method.strong.model_copy(update={"local_count": 1}), encoder, "method.strong")
 
 
 def check_tokenizer(temperature: tuple[float, float], train: Train) -> None:
