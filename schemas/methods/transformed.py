@@ -28,7 +28,7 @@ class PIRL(MethodSpec):
     kind: Literal["pirl"] = "pirl"
     temperature: PositiveFloat = Field(0.07, description="of the softmax over similarities")
     negatives: PositiveInt = Field(32000, description="other images, drawn anew for each image and step, whose memories an embedding is told from")
-    momentum: Probability = Field(0.5, description="of what is remembered of an image")
+    bank_momentum: Probability = Field(0.5, description="of what is remembered of an image, each time that it is seen")
     jigsaw: Probability = Field(0.5, description="lambda, the weight of the loss of tiles; that of whole images has the rest")
     gap: PositiveFloat = Field(
         21 / 64, description="mean gap between two tiles, over the side of a tile, which lies anywhere in its cell (paper: 64 px in cells of 85)"

@@ -77,7 +77,7 @@ class PIRL(Method):
     def after_step(self, progress: float) -> None:
         """Move what is remembered of the images of this step."""
         if self._seen:
-            self.bank.move(*self._seen, self.config.momentum)
+            self.bank.move(*self._seen, self.config.bank_momentum)
             self._seen = None
 
     def monitored(self, views: list[Tensor]) -> Mapping[str, float]:
