@@ -14,13 +14,13 @@ from schemas.stages import Tokenizer
 from ssl_tasks import artifacts, distributed
 from ssl_tasks.checkpoints import save_tokenizer
 from ssl_tasks.data.loader import seed_of
-from ssl_tasks.data.views import MEAN_STD
+from ssl_tasks.data.views import MEAN_STD, pixels
 from ssl_tasks.learner import Learner
 from ssl_tasks.nn.dvae import DVAE
 from ssl_tasks.nn.encoder import parameters
 from ssl_tasks.nn.features import prepare
 from ssl_tasks.stage import Training
-from ssl_tasks.tokenizer.tokenizing import Tokenizing, measured, pixels_of, redrawn
+from ssl_tasks.tokenizer.tokenizing import Tokenizing, measured, redrawn
 from ssl_tasks.tracking import Tracker
 from ssl_tasks.train import fit
 
@@ -75,7 +75,7 @@ def judged_on(training: Training, network: DVAE) -> Tensor:
 def _show(path: Path, network: DVAE, images: Tensor) -> None:
     """Draw images in a row, and below each what its words say; grey ones, and the first three channels of others."""
     with torch.no_grad():
-        rows = torch.stack([pixels_of(images), redrawn(network, network.words(images))])
+        rows = torch.stack([pixels(images), redrawn(network, network.words(images))])
     shown = rows[:, :, :3] if rows.shape[2] >= 3 else rows[:, :, :1].expand(-1, -1, 3, -1, -1)
     picture = shown.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
     zoom = max(1, 64 // network.config.image_size)

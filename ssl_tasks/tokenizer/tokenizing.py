@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from schemas.stages import Tokenizer
 from ssl_tasks.data.draw import Draw
-from ssl_tasks.data.views import MEAN_STD, augment
+from ssl_tasks.data.views import augment, pixels
 from ssl_tasks.losses.words import MARGIN, gumbel_softmax, kl_to_uniform, logit_laplace
 from ssl_tasks.measures import perplexity
 from ssl_tasks.method import Method, Terms
@@ -48,7 +48,7 @@ class Tokenizing(Method):
         median, log_scale = self.network.drawn(gumbel_softmax(logits, uniform, self.temperature(progress)))
         beta = self.config.kl_weight * min(1.0, progress / self.config.kl_rise)
         values = self.network.config.channels * self.network.config.patch_size**2
-        return {"reconstruction": logit_laplace(median, log_scale, pixels_of(images)), "kl": beta / values * kl_to_uniform(logits)}
+        return {"reconstruction": logit_laplace(median, log_scale, pixels(images)), "kl": beta / values * kl_to_uniform(logits)}
 
     def temperature(self, progress: float) -> float:
         """tau: from the first to the second of the config's along a cosine."""
@@ -60,12 +60,6 @@ class Tokenizing(Method):
 
     def monitored(self, views: list[Tensor]) -> dict[str, float]:
         return measured(self.network, views[0])
-
-
-def pixels_of(images: Tensor) -> Tensor:
-    """Pixels in [0, 1] of normalised images (B, C, H, W)."""
-    mean, std = (images.new_tensor(each).view(-1, 1, 1) for each in MEAN_STD[images.shape[1]])
-    return (images * std + mean).clamp(0, 1)
 
 
 def redrawn(network: DVAE, words: Tensor) -> Tensor:
@@ -84,5 +78,5 @@ def measured(network: DVAE, images: Tensor) -> dict[str, float]:
     return {
         "word_perplexity": perplexity(words, network.config.vocabulary),
         "words_used": float(torch.bincount(words.flatten()).count_nonzero()),
-        "reconstruction_error": (redrawn(network, words) - pixels_of(images)).square().mean().sqrt().item(),
+        "reconstruction_error": (redrawn(network, words) - pixels(images)).square().mean().sqrt().item(),
     }
