@@ -172,12 +172,12 @@ class Case:
         found: Views = self.config.views if hasattr(self.config, "views") else views_for(self.config)
         return found
 
-    def make(self, seed: int = 0) -> Method:
+    def make(self, seed: int = 0, images: int = BATCH + 4) -> Method:
         torch.manual_seed(seed)
         if type(self.config) in members(DistillerConfig):
             return small_student(self.config, self.encoder).train()
         words = tokenizer(self.encoder) if "tokenizer" in self.config.takes else None
-        return build_method(self.config, TimmEncoder(self.encoder), images=BATCH + 4, tokenizer=words).train()
+        return build_method(self.config, TimmEncoder(self.encoder), images=images, tokenizer=words).train()
 
 
 def cases() -> dict[str, Case]:

@@ -196,7 +196,7 @@ def _train_and_keep(config: configs.Method, folder: Path, checkpoint_steps: int 
 def _train_case(name: str, workdir: Path, tracker: Recorder) -> Learner:
     """Train a method on stripes; a student under a teacher with random weights."""
     torch.set_num_threads(1)
-    method = CASES[name].make()
+    method = CASES[name].make(images=len(stripes()[0]))
 
     def targets(views: list[Tensor], seat: Seat) -> Any:
         return inputs(method, views, seed=seat.step)[1]
