@@ -1,7 +1,8 @@
-"""Sparse convolutions the dense way: a ConvNeXt in which masked places are empty before and after whatever looks at other places.
+"""Sparse convolutions the dense way: a ConvNeXt in which masked places are empty wherever one place looks at others.
 
-https://arxiv.org/abs/2301.00808, section 3, "FCMAE". What looks at other places are convolutions and the global response normalisation
-of ConvNeXt V2. All else works place by place. Shapes: B images, N places of the last stage, D channels.
+https://arxiv.org/abs/2301.00808, section 3, "FCMAE". That is so in convolutions and in the global response normalisation of ConvNeXt V2:
+what goes in them is emptied, and so is what comes out of each block. All else works place by place. Shapes: B images, N places of the
+last stage, D channels.
 """
 
 import math
@@ -42,13 +43,12 @@ def _run(layer: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
 
 @contextmanager
 def _empty_inside(layer: nn.Module, seen: Tensor) -> Iterator[None]:
-    """Masked places are empty before and after every convolution in `layer`, and before every response normalisation."""
+    """Masked places are empty before every convolution and response normalisation in `layer`."""
 
     def before(module: Any, inputs: tuple[Tensor]) -> Tensor:
         return _emptied(inputs[0], seen, getattr(module, "channel_dim", 1))
 
     handles = [part.register_forward_pre_hook(before) for part in layer.modules() if isinstance(part, (nn.Conv2d, GlobalResponseNorm))]
-    handles += [part.register_forward_hook(lambda _, __, x: _emptied(x, seen)) for part in layer.modules() if isinstance(part, nn.Conv2d)]
     try:
         yield
     finally:

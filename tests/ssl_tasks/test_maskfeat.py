@@ -59,7 +59,8 @@ def by_loops(image: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
             below = sum(weight * (at(y + 1, x + k) - at(y - 1, x + k)) for k, weight in ((-1, 1), (0, 2), (1, 1)))
             degrees = math.degrees(math.atan2(below, right)) % 180
             found[int(degrees // 20) % 9, y // cell, x // cell] += math.sqrt(right**2 + below**2)
-    return found / np.sqrt((found**2).sum(0, keepdims=True))
+    found /= np.sqrt((found**2).sum(0, keepdims=True))
+    return found
 
 
 @pytest.mark.parametrize("cell", [8, 4])

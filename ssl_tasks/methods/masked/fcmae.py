@@ -7,8 +7,8 @@ is masked stays empty through every layer, so that nothing of it can leak in. A 
 Symbols: x, the pixels of a part, brought to mean 0 and variance 1; x^, the decoder's prediction of them; M, the masked parts.
 
 Differs from the paper:
-- Convolutions are dense, over maps that are emptied before and after each, as the paper's own dense implementation has it; its code
-  takes a library of sparse convolutions (`ssl_tasks.nn.sparse`).
+- Convolutions are dense, over maps that are emptied where masked, which gives what sparse ones give and saves no time, as the paper
+  itself offers; its code takes a library of sparse convolutions (`ssl_tasks.nn.sparse`).
 - The global response normalisation sees an image's visible places. The sparse one of the authors' code sees those of the whole batch.
 - The authors' code adds 2e-7 times the norms of the encoder's weights to the loss; here weight decay is the optimizer's.
 - The norm behind the encoder's pooling stays as it started: no part's prediction uses it.
