@@ -50,7 +50,7 @@ class WMSE(Method):
         z = self.projector(self.encoder(torch.cat(crops))).chunk(len(crops))
         try:
             return {"w_mse": w_mse([gather(view) for view in z], self._slices(gather(places)), self.config.epsilon)}
-        except torch.linalg.LinAlgError as error:
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch does not list it
             raise UserError(
                 f"w_mse: the embeddings of a batch span fewer than method.dimension {self.config.dimension} dimensions and cannot be whitened: "
                 "lower it, or set method.epsilon, such as to 0.01"
