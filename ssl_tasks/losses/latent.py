@@ -1,7 +1,7 @@
 """Predictions of what a teacher says of patches. Shapes: B images, N patches, D dimensions. No gradient flows into a target."""
 
 from torch import Tensor
-from torch.nn.functional import instance_norm, layer_norm, smooth_l1_loss
+from torch.nn.functional import instance_norm, layer_norm, mse_loss, smooth_l1_loss
 
 from ssl_tasks.losses.precision import full_precision
 
@@ -16,6 +16,12 @@ def layer_normalised(features_BND: Tensor) -> Tensor:
 def instance_normalised(features_BND: Tensor) -> Tensor:
     """Each dimension less its mean over an image's patches, over its standard deviation there: nothing that all patches share is left."""
     return instance_norm(features_BND.mT).mT
+
+
+@full_precision
+def squared(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared distance over all numbers."""
+    return mse_loss(predicted, target.detach())
 
 
 @full_precision

@@ -25,7 +25,7 @@ from schemas.methods import Data2Vec2 as Data2Vec2Config
 from ssl_tasks.data.blocks import all_but_blocks
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.data.views import augment
-from ssl_tasks.losses.latent import instance_normalised, layer_normalised
+from ssl_tasks.losses.latent import instance_normalised, layer_normalised, squared
 from ssl_tasks.losses.masked import masked_mse
 from ssl_tasks.measures import spread
 from ssl_tasks.method import Method, Terms
@@ -76,7 +76,7 @@ class Data2Vec2(Method):
         each = target.repeat_interleave(masks.shape[1], dim=0)
         terms = {"data2vec": masked_mse(predicted, each, masks.flatten(0, 1))}
         if self.config.cls_weight:
-            terms["cls"] = self.config.cls_weight * (cls - each.mean(dim=1)).float().square().mean()
+            terms["cls"] = self.config.cls_weight * squared(cls, each.mean(dim=1))
         return terms
 
     def predicted(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
