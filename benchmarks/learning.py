@@ -40,6 +40,7 @@ from ssl_tasks.train import fit
 
 HEADS = {
     **{"hidden": 512, "output": 128, "prototypes": 256, "bottleneck": 128, "queue": 768},
+    **{"local_hidden": 512, "local_output": 128},
     **{"patch_hidden": 512, "patch_prototypes": 256, "patch_bottleneck": 128},
     **{"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4},
     **{"dimension": 32, "slice_size": 64, "clusters": 100, "granularities": (50, 100, 200)},
@@ -56,7 +57,7 @@ SWIN = Encoder(
     image_size=32,
     options={"patch_size": 2, "window_size": 4, "embed_dim": 24, "depths": [1, 1, 2], "num_heads": [1, 2, 4], "drop_path_rate": 0.0},
 )
-CONVNEXTV2 = Encoder(name="convnextv2_atto", image_size=32, options={"patch_size": 1, "depths": [1, 1, 1, 1], "dims": [16, 32, 64, 128]})
+CONVNEXTV2 = Encoder(name="convnextv2_atto", image_size=32, options={"patch_size": 1, "depths": [0, 1, 1, 1], "dims": [16, 32, 64, 128]})
 ENCODERS = {"convnet": CONVNET, "vit": VIT, "swin": SWIN, "convnextv2": CONVNEXTV2}
 """By the first architecture that a method asks for; the ConvNet for those that take any."""
 STRENGTHS = 7
