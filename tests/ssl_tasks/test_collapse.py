@@ -37,7 +37,9 @@ VIT = Encoder(name="vit_tiny_patch16_224", image_size=16, channels=1, patch_size
 VIEWS = Views(scale=(0.6, 1.0), jitter=1, brightness=0.4, contrast=0.4, rotation=15, shear=0.2, flip=0, grey=0, blur=0)
 MILD = Views(scale=(0.8, 1.0), jitter=0, rotation=5, shear=0.05, flip=0, grey=0, blur=0)
 HEADS = {"hidden": 64, "output": 32, "prototypes": 256, "bottleneck": 16, "patch_hidden": 64, "patch_prototypes": 256, "patch_bottleneck": 16}
-SMALL = {**HEADS, "queue": 256, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
+CLUSTERED = {"dimension": 16, "slice_size": 64, "clusters": 40, "granularities": (20, 40)}
+SMALL = {**HEADS, **CLUSTERED, "queue": 256, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
+SMALL |= {"target_blocks": 1, "masks": 3, "predictor_width": 32, "predictor_depth": 1, "predictor_heads": 2}
 PLAIN = configs.DINO(prototypes=1024, hidden=256, bottleneck=64, views=VIEWS)
 """DINO with the temperatures, momenta and schedule of its paper."""
 
