@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from schemas.distillers import DML, ONE
 from schemas.encoders import EXAMPLES, Encoder
 from schemas.finetuning import Strategy
-from schemas.methods import CLSA, MethodSpec
+from schemas.methods import CLSA, WMSE, MethodSpec
 from schemas.spec import Unfit
 from schemas.students import Student
 from schemas.training import Train
@@ -45,6 +45,17 @@ def check_method(method: MethodSpec, encoder: Encoder) -> None:
         raise Unfit(f"{kind} learns from colours, and encoder.channels {encoder.channels} reads images without: set it to 3", "encoder.channels", "method")
     if isinstance(method, CLSA):  # whose strong crops are as small as local ones
         check_crops(method.strong.model_copy(update={"local_count": 1}), encoder, "method.strong")
+
+
+def check_batch(method: MethodSpec, batch_size: int) -> None:
+    """A batch must hold as many images as a method looks at together."""
+    if isinstance(method, WMSE) and batch_size < method.slice_size:
+        raise Unfit(
+            f"w_mse whitens slices of {method.slice_size} images, more than the {batch_size} of a batch: raise batch_size, or lower method.slice_size",
+            "train.batch_size",
+            "method.slice_size",
+            "method",
+        )
 
 
 def check_tokenizer(temperature: tuple[float, float], train: Train) -> None:

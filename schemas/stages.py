@@ -113,6 +113,7 @@ class Pretrain(StageBase):
         if isinstance(self.method, DINOv3) and self.method.gram_size:
             fitness.check_patches("the Gram teacher's crop", self.method.gram_size, self.encoder, "method.gram_size")
         fitness.check_method(self.method, self.encoder)
+        fitness.check_batch(self.method, self.train.batch_size)
         return self
 
 

@@ -10,13 +10,14 @@ import torch
 from formulas import Matrix, random, two, unit
 from numpy.testing import assert_allclose
 from planted import centred_rank, learned, on_points, two_views
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from small_methods import BATCH, CASES
 from test_every_method import views_of
 from torch import Tensor, nn
 
 from schemas.errors import UserError
 from schemas.methods import WMSE as WMSEConfig
+from schemas.stages import Pretrain
 from schemas.views import Views
 from ssl_tasks.data.draw import Draw
 from ssl_tasks.losses.whitening import w_mse, whitened
@@ -144,6 +145,13 @@ def test_settings_that_cannot_be_white_are_refused() -> None:
         with pytest.raises(ValidationError, match="this method compares global crops"):
             WMSEConfig(views=views)
     assert WMSEConfig(views=Views(count=4)).views.count == 4
+
+
+def test_a_stage_whose_batch_is_smaller_than_a_slice_is_refused() -> None:
+    stage = {"kind": "pretrain", "dataset": "raw", "encoder": {"name": "resnet18"}, "method": {"kind": "w_mse"}}
+    assert TypeAdapter(Pretrain).validate_python({**stage, "train": {"batch_size": 128}})
+    with pytest.raises(ValidationError, match=r"slices of 128 images, more than the 64 of a batch: raise batch_size, or lower method\.slice_size"):
+        TypeAdapter(Pretrain).validate_python({**stage, "train": {"batch_size": 64}})
 
 
 class OfPoints(Method):
