@@ -43,6 +43,7 @@ HEADS = {
     **{"local_hidden": 512, "local_output": 128},
     **{"patch_hidden": 512, "patch_prototypes": 256, "patch_bottleneck": 128},
     **{"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4},
+    **{"branch": 128, "permutations": 100},
     **{"dimension": 32, "slice_size": 64, "clusters": 100, "granularities": (50, 100, 200)},
     **{"predictor_hidden": 512, "negatives": 768, "dim": 32},
     **{"target_blocks": 2, "masks": 4, "predictor_width": 32, "predictor_depth": 2, "predictor_heads": 2},
