@@ -20,6 +20,8 @@ from ssl_tasks.data.views import augment
 from ssl_tasks.distill.student import Student
 from ssl_tasks.method import Method, Terms
 from ssl_tasks.methods.clustering.pcl import PCL
+from ssl_tasks.methods.contrastive.adco import AdCo
+from ssl_tasks.methods.contrastive.clsa import CLSA
 from ssl_tasks.methods.contrastive.moco import MoCo
 from ssl_tasks.nn.ema import Teacher
 from ssl_tasks.nn.encoder import TimmEncoder
@@ -170,10 +172,11 @@ def test_the_spread_of_embeddings_tells_a_collapse_to_a_point(name: str) -> None
 def test_a_batch_is_learned_by_heart_in_twenty_steps(case: Case) -> None:
     """A moving-average teacher or a memory bank stands still and is sure of itself here, so that the loss has a fixed target and can come near zero.
 
-    The keys of an untrained encoder hardly differ: MoCo's and SEED's softmax must be cold to tell them apart in so few steps. MoCo's queue,
-    random at first, is filled beforehand. SwAV has no teacher that could stand still: its codes are of this batch alone and sharp. DINOv3's prototypes,
-    whose length is free, begin short and take longer, and so do class scores, where labels and a random teacher contradict each other. Soft
-    labels must be cold: their loss is never below the teacher's entropy. There are no local crops, which hold next to nothing of an image of noise.
+    The keys of an untrained encoder hardly differ: MoCo's and SEED's softmax must be cold to tell them apart in so few steps. MoCo's queue, random at
+    first, is filled beforehand. So it is with CLSA and with AdCo, whose negatives stand still too. SwAV has no teacher that could stand still: its
+    codes are of this batch alone and sharp. DINOv3's prototypes, whose length is free, begin short and take longer, and so do class scores, where
+    labels and a random teacher contradict each other. Soft labels must be cold: their loss is never below the teacher's entropy. There are no local
+    crops, which hold next to nothing of an image of noise.
     PCL is MoCo before its images are clustered. VICReg-exp's soft maximum of covariances never comes near zero and is least for what has no
     spread yet: it weighs little.
     Turned noise is noise: RotNet learns four pictures by heart of each, and takes longer too. So do I-JEPA and data2vec 2, whose predictors
@@ -181,8 +184,10 @@ def test_a_batch_is_learned_by_heart_in_twenty_steps(case: Case) -> None:
     """
     sharp = dict.fromkeys(("teacher_temperature", "teacher_temperature_start", "patch_teacher_temperature"), 1e-3)
     still = {**dict.fromkeys(("momentum", "bank_momentum", "center_momentum"), 1.0), **sharp}
-    if case.config.kind.startswith("moco") or case.config.kind in ("pcl", "seed", "soft_labels"):
+    if case.config.kind.startswith("moco") or case.config.kind in ("adco", "clsa", "pcl", "seed", "soft_labels"):
         still["temperature"] = 0.005
+    if case.config.kind == "adco":
+        still["negatives_rate"] = 0.0
     if case.config.kind == "vicreg_exp":
         still["covariance"] = 0.1
     if case.config.kind == "pcl":
@@ -194,7 +199,8 @@ def test_a_batch_is_learned_by_heart_in_twenty_steps(case: Case) -> None:
         config = config.model_copy(update={"epsilon": 0.01, "queue": 0})
     method = replace(case, config=config).make()
     optimizer, views = adam(method, 1e-2), views_of(method)
-    while isinstance(method, MoCo | PCL) and not method.queue.is_full:
+    filled = method.negatives if isinstance(method, AdCo) else method.queue if isinstance(method, CLSA | MoCo | PCL) else None
+    while filled is not None and not filled.is_full:
         terms(method, views)
         method.after_step(0.9)
     slow = isinstance(config, configs.DINOv3 | configs.RotNet | configs.Data2Vec2 | configs.IJEPA) or getattr(config, "of_scores", False)
