@@ -117,7 +117,9 @@ class AdCo(MethodSpec):
     temperature: PositiveFloat = Field(0.12, description="of the encoder's softmax over similarities")
     negatives: PositiveInt = Field(65536, description="how many are learned (authors, with 8,192: temperatures 0.14 and 0.03)")
     negatives_temperature: PositiveFloat = Field(0.02, description="of the softmax that the negatives climb")
-    negatives_rate: PositiveFloat = Field(3.0, description="learning rate of the negatives' own SGD, the same all the time whatever trains the encoder")
+    negatives_rate: PositiveFloat = Field(
+        3.0, description="learning rate of the negatives' own SGD, the same all the time; each is pulled by its share of the softmax: with 1,000 take 0.05"
+    )
     negatives_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of that SGD")
     momentum: Momentum = Field(0.999, description="of the key encoder")
     hidden: PositiveInt = Field(2048, description="hidden width of the head")
