@@ -45,7 +45,7 @@ HEADS = {
     **{"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4},
     **{"branch": 128, "permutations": 100},
     **{"dimension": 32, "slice_size": 64, "clusters": 100, "granularities": (50, 100, 200)},
-    **{"predictor_hidden": 512, "negatives": 768, "dim": 32},
+    **{"predictor_hidden": 512, "negatives": 768, "negatives_rate": 0.04, "dim": 32},
     **{"target_blocks": 2, "masks": 4, "predictor_width": 32, "predictor_depth": 2, "predictor_heads": 2},
 }
 """Sizes of heads, for encoders of 128 and 96 dimensions; the papers' are for 384 to 2,048."""
