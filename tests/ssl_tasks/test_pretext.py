@@ -105,6 +105,19 @@ def test_what_no_turn_changes_is_of_no_help_to_rotnet_whatever_the_head() -> Non
         assert method([crops], 0.5)["rotation"] > math.log(4)
 
 
+def test_rotnet_tells_turns_of_new_images_that_have_an_upright() -> None:
+    """All are brighter below, under noise of their own."""
+    method = built(configs.RotNet, views=PLAIN)
+    below = torch.linspace(0, 100, 16, dtype=torch.float).view(-1, 1).byte()
+    optimizer = torch.optim.AdamW(method.parameters(), 1e-2)
+    for seed in range(25):
+        optimizer.zero_grad()
+        loss = method(views(method, images(16, side=16, seed=seed) // 2 + below), 0.5)["rotation"]
+        loss.backward()
+        optimizer.step()
+    assert method.monitored(views(method, images(64, side=16, seed=99) // 2 + below))["accuracy"] > 0.9
+
+
 # Relative patches
 
 

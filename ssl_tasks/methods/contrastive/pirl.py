@@ -11,8 +11,9 @@ Differs from the paper:
   colours of each tile on its own.
 - Cells and tiles stand to the crop as the paper's 85 and 64 px to 255; a ViT sees tiles at the nearest multiple of its patch.
 - Negatives are as many as there are other images where these are fewer.
-- The equation of a negative's h has no positive in it, as equation 3 says when it is put in; the authors' code
-  (https://github.com/facebookresearch/vissl) weighs against noise with a constant in the place of the sum.
+- Equation 3 put into 4 would sum, for the h of a negative, over its own similarities to other negatives; here both h have the same sum.
+  It gets no gradient, as it stands for the normaliser of noise-contrastive estimation, which in the authors' code
+  (https://github.com/facebookresearch/vissl) is a constant; see `ssl_tasks.losses.nce`.
 """
 
 from collections.abc import Mapping
