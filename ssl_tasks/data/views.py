@@ -51,6 +51,15 @@ def augment(config: Views, images: Tensor, size: int, draw: Draw) -> list[Tensor
     Returns:
         One float32 tensor (B, C, side, side) a view, normalised by `MEAN_STD`.
     """
+    return augment_with_boxes(config, images, size, draw)[0]
+
+
+def augment_with_boxes(config: Views, images: Tensor, size: int, draw: Draw) -> tuple[list[Tensor], Tensor]:
+    """The views of `augment`, and where each was cut out of its image.
+
+    Returns:
+        Views, and (B, views, 5): left, top, width and height of a view's box in pixels of the image, and 1 where it was mirrored.
+    """
     samples, channels, side, _ = images.shape
     plans = [_plan(config, crop, side, channels, size, draw) for crop in range(config.count + config.local_count)]
     views = [torch.empty(samples, channels, plan.size, plan.size, device=images.device) for plan in plans]
@@ -59,7 +68,7 @@ def augment(config: Views, images: Tensor, size: int, draw: Draw) -> list[Tensor
         pixels = images[rows].float().div_(255)
         for view, plan in zip(views, plans, strict=True):
             view[rows] = _applied(plan, pixels, rows)
-    return views
+    return views, torch.stack([torch.stack([*plan.box, plan.flip.float()], dim=1) for plan in plans], dim=1)
 
 
 def normalise(pixels: Tensor) -> Tensor:

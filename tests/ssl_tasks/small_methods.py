@@ -60,6 +60,8 @@ SMALL: dict[str, Any] = {
     "discriminator_width": 16,
     "negatives": 20,
     "dim": 16,
+    "local_hidden": 40,
+    "local_output": 12,
     "branch": 12,
     "permutations": 10,
     "dimension": 6,
