@@ -66,7 +66,9 @@ class Tokenizer(StageBase):
     network: DVAE = Field(DVAE(), description="the discrete VAE that is trained")
     temperature: Pair = Field((1.0, 0.0625), description="of the Gumbel softmax, by which words are drawn, at the start and from `annealing` on")
     annealing: Share = Field(0.5, description="share of the training over which the temperature falls (the paper: 150,000 of 3 million steps)")
-    kl_weight: Annotated[float, Field(ge=0)] = Field(6.6, description="weight of what draws the use of words at a place to uniform")
+    kl_weight: Annotated[float, Field(ge=0)] = Field(
+        6.6, description="weight of what draws the use of words at a place to uniform; 1 where a word stands for few pixels"
+    )
     kl_rise: Share = Field(0.1, description="share of the training over which it rises from 0 (the paper: 5,000 of 3 million steps)")
     views: Annotated[Views, AfterValidator(exactly_one)] = Field(
         Views(count=1, scale=(0.2, 1.0), jitter=0.0, grey=0.0, blur=0.0), description="one crop and flip of an image, without change of colours"

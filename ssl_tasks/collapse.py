@@ -180,7 +180,7 @@ def _symptom(look: Looked, first: Looked, before: Looked) -> tuple[str, str]:
             f"nearly all prototypes are dead: images choose {look['prototypes_used']:.2%} of those that they might: "
             "lower train.optimizer.learning_rate, or balance the prototypes (method.centering: sinkhorn, a queue, more method.iterations)"
         )
-    if look.get("word_perplexity", math.inf) <= FEW_WORDS:
+    if look.get("word_perplexity", math.inf) <= min(FEW_WORDS, 1.2 * before.get("word_perplexity", 0.0)):  # few that become more are a late start
         return "one word", (
             f"nearly all patches are told by the same word (perplexity {look['word_perplexity']:.2f}): "
             "of the tokenizer stage lower kl_weight, raise kl_rise, raise train.optimizer.learning_rate, or train longer"

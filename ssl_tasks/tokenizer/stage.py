@@ -67,7 +67,7 @@ def _seal(training: Training, learner: Learner) -> dict[str, Artifact]:
 
 def judged_on(training: Training, network: DVAE) -> Tensor:
     """Images of a fixed sample as they are, normalised, where the network is."""
-    rows = np.sort(np.random.default_rng(training.stage.seed).permutation(len(training.images))[:JUDGED])
+    rows = np.random.default_rng(training.stage.seed).permutation(len(training.images))[:JUDGED]
     images = torch.from_numpy(np.array(training.images[rows])).to(network.read.weight.device)
     return prepare(images, network.config.image_size, *MEAN_STD[network.config.channels])
 
