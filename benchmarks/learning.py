@@ -79,6 +79,8 @@ def config_of(kind: str) -> Any:
         changed["decoder_depth"] = 1  # the paper's
     if "momentum" in member.model_fields and member.model_fields["momentum"].default:
         changed["momentum"] = MOMENTUM
+    if "momentum_warmup" in member.model_fields:
+        changed["momentum_warmup"] = 1.0  # behind it the teacher hardly moves, which is meant for hundreds of thousands of steps
     defaults = member()
     views: dict[str, Any] = {"blur": 0.0, "local_count": 2, "local_size": 16} if defaults.views.local_count else {"blur": 0.0, "scale": (0.2, 1.0)}
     views |= MILDER.get(kind, {})
