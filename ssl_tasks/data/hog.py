@@ -1,6 +1,6 @@
 """Histograms of oriented gradients: of each cell of an image, how strong edges are in it by their direction.
 
-Dalal and Triggs, CVPR 2005; as the target of MaskFeat, https://arxiv.org/abs/2112.09133, section 4, "HOG". Shapes: B images of C channels.
+Dalal and Triggs, CVPR 2005; as the target of MaskFeat, https://arxiv.org/abs/2112.09133. Shapes: B images of C channels.
 """
 
 import math

@@ -31,7 +31,7 @@ def masked_mse(predicted_BNd: Tensor, target_BNd: Tensor, mask_BN: Tensor) -> Te
 
 @full_precision
 def masked_l1(predicted_BNd: Tensor, target_BNd: Tensor, mask_BN: Tensor) -> Tensor:
-    """Mean absolute error over the pixels of masked patches; those that were seen do not count. https://arxiv.org/abs/2111.09886, eq. 1
+    """Mean absolute error over the pixels of masked patches; those that were seen do not count. https://arxiv.org/abs/2111.09886
 
     Args:
         mask_BN: true where a patch was masked; some must be.

@@ -116,7 +116,7 @@ def test_each_histogram_has_length_one_and_a_flat_cell_zeros() -> None:
 
 
 def test_a_patch_of_the_paper_has_108_numbers() -> None:
-    """Four cells of 8 px, 9 bins and 3 channels: section 4 of the paper."""
+    """Four cells of 8 px, 9 bins and 3 channels."""
     method = make(Encoder(name="vit_tiny_patch16_224", image_size=32, width=32, depth=1, heads=2))
     assert method.cell == 8
     assert method.target(torch.randn(1, 3, 32, 32)).shape == (1, 4, 108)
