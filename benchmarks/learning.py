@@ -27,14 +27,18 @@ from common import VIT as LARGER_VIT
 from schemas import methods as configs
 from schemas.encoders import Encoder
 from schemas.shapes import kinds
+from schemas.stages import Tokenizer
 from schemas.training import AdamW, Train
+from schemas.views import Views
 from ssl_tasks.data.views import MEAN_STD
 from ssl_tasks.evaluate.frozen.knn import knn
 from ssl_tasks.evaluate.frozen.linear import linear
 from ssl_tasks.measures import effective_rank
 from ssl_tasks.methods import build
+from ssl_tasks.nn.dvae import DVAE
 from ssl_tasks.nn.encoder import TimmEncoder
 from ssl_tasks.nn.features import features
+from ssl_tasks.tokenizer.tokenizing import Tokenizing
 from ssl_tasks.tracking import Silent
 from ssl_tasks.train import fit
 
@@ -64,6 +68,8 @@ ENCODERS = {"convnet": CONVNET, "vit": VIT, "swin": SWIN, "convnextv2": CONVNEXT
 STRENGTHS = 7
 K, TEMPERATURE = 20, 0.07
 BATCH = 64
+WORD_EPOCHS = 10.0
+"""Of the tokenizer that BEiT learns the words of, trained before on the same images; neither its time nor its memory is told."""
 MOMENTUM = 0.98
 """Of a moving-average teacher at the start: the papers' .996 averages over more steps than there are here. A queue of 768 rows is 12
 steps long, over which the teacher moves by a fifth, as MoCo's does over its 256 steps with .999."""
@@ -81,10 +87,23 @@ def config_of(kind: str) -> Any:
         changed["momentum"] = MOMENTUM
     if "momentum_warmup" in member.model_fields:
         changed["momentum_warmup"] = 1.0  # behind it the teacher hardly moves, which is meant for hundreds of thousands of steps
-    defaults = member()
-    views: dict[str, Any] = {"blur": 0.0, "local_count": 2, "local_size": 16} if defaults.views.local_count else {"blur": 0.0, "scale": (0.2, 1.0)}
+    if "tokenizer" in member.model_fields:
+        changed["tokenizer"] = "words"
+    defaults: Views = member.model_fields["views"].default
+    views: dict[str, Any] = {"blur": 0.0, "local_count": 2, "local_size": 16} if defaults.local_count else {"blur": 0.0, "scale": (0.2, 1.0)}
     views |= MILDER.get(kind, {})
     return member.model_validate({**changed, "views": views})
+
+
+def tokenizer(encoder: Encoder, seed: int, images: Any) -> DVAE:
+    """A tokenizer of the same images, with a word for each patch of an encoder; not part of the budget, as it is trained once for all."""
+    network = {"image_size": encoder.image_size, "patch_size": encoder.patch, "vocabulary": 256, "dim": 32, "width": 32, "depth": 1}
+    train = {"epochs": WORD_EPOCHS, "batch_size": BATCH, "warmup": 0.1, "optimizer": {"kind": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-4}}
+    config = Tokenizer.model_validate({"dataset": "images", "network": network, "train": train, "kl_weight": 1.0})
+    tokenizing = Tokenizing(config, DVAE(config.network))
+    with tempfile.TemporaryDirectory() as folder:
+        fit(tokenizing, images, config.train, seed=seed, workdir=Path(folder), tracker=Silent())
+    return tokenizing.network.eval()
 
 
 def judged(encoder: TimmEncoder, train: Any, test: Any) -> dict[str, float]:
@@ -101,7 +120,10 @@ def run(kind: str, encoder: Encoder, seed: int, epochs: float, train: Any, test:
     """Train one method with one seed; runs in a process of its own."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    method = build(config_of(kind), TimmEncoder(encoder), images=len(train[0]))
+    config = config_of(kind)
+    words = tokenizer(encoder, seed, train[0]) if "tokenizer" in config.takes else None
+    torch.manual_seed(seed)
+    method = build(config, TimmEncoder(encoder), images=len(train[0]), tokenizer=words)
     settings = Train(epochs=epochs, batch_size=BATCH, optimizer=AdamW(learning_rate=1e-3), warmup=0.1, clip=3.0, checkpoint_steps=10**6)
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
     held, began, worked = resident(), time.perf_counter(), time.process_time()

@@ -51,7 +51,7 @@ def ours(kind: str, folder: Path) -> dict[str, Any]:
     changed: dict[str, Any] = {name: value for name, value in sizes.items() if name in member.model_fields}
     if kind == "swav":
         changed["queue"] = 0
-    views = {"local_count": 6, "local_size": 16} if member().views.local_count else {}
+    views = {"local_count": 6, "local_size": 16} if member.model_fields["views"].default.local_count else {}
     torch.manual_seed(0)
     method = build(member.model_validate({**changed, "views": views}), TimmEncoder(VIT if kind in VIT_METHODS else CONVNET))
     epochs = (STEPS + WARMUP) / (len(images) // BATCH)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from small_methods import fitting, members
+from small_methods import fitting, members, tokenizer
 from tiny_training import DINO, SIMCLR, TRAIN, Recorder, make, stripes, weights
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
@@ -38,7 +38,7 @@ VIEWS = Views(scale=(0.6, 1.0), jitter=1, brightness=0.4, contrast=0.4, rotation
 MILD = Views(scale=(0.8, 1.0), jitter=0, rotation=5, shear=0.05, flip=0, grey=0, blur=0)
 HEADS = {"hidden": 64, "output": 32, "prototypes": 256, "bottleneck": 16, "patch_hidden": 64, "patch_prototypes": 256, "patch_bottleneck": 16}
 CLUSTERED = {"dimension": 16, "slice_size": 64, "clusters": 40, "granularities": (20, 40)}
-SMALL = {**HEADS, **CLUSTERED, "queue": 256, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
+SMALL = {**HEADS, **CLUSTERED, "queue": 256, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2, "tokenizer": "words"}
 SMALL |= {"target_blocks": 1, "masks": 3, "predictor_width": 32, "predictor_depth": 1, "predictor_heads": 2}
 PLAIN = configs.DINO(prototypes=1024, hidden=256, bottleneck=64, views=VIEWS)
 """DINO with the temperatures, momenta and schedule of its paper."""
@@ -68,7 +68,9 @@ def trained(
     images, labels = digits()
     train = Train(epochs=epochs, batch_size=64, warmup=0.1, optimizer=AdamW(learning_rate=learning_rate, weight_decay=1e-4), **settings)
     made = TimmEncoder(encoder)
-    method = build(config, made) if build else methods.build(config, made, images=len(images))
+    method = (
+        build(config, made) if build else methods.build(config, made, images=len(images), tokenizer=tokenizer(encoder) if "tokenizer" in config.takes else None)
+    )
     return fit(method, images, train, seed=0, workdir=folder, tracker=tracker or Recorder(), look=Look(images, labels, 0, "cpu"))
 
 
