@@ -8,8 +8,8 @@ Symbols: L, a, b, lightness and colour in CIE Lab; Q, bins of a and b; Z, a colo
 p, the bins' frequencies; lambda, the uniform distribution's part in them; T, the temperature of the annealed mean.
 
 Differs from the paper:
-- 261 bins of side 10 and not 313: all those that hold a colour of sRGB, D65, as computed here. The gamut's shadow on the plane of a and b has
-  an area of some 23,000, so that a good fifth of 313 bins could only ever be a neighbour.
+- 261 bins of side 10 and not 313: all that hold a colour of sRGB, D65, of all 16.7 million of 8 bits. No reading of the gamut that was tried
+  gives 313: bins whose centre can be shown are 229, those that its convex hull touches 268. A sixth of 313 could only ever be a neighbour.
 - Colours are told at the encoder's places, as the mean over each, and not at a quarter of the image's resolution.
 - p is the mean over all batches seen so far, of the user's own images, where the paper measures it on ImageNet beforehand.
 - The loss is a mean over places, the paper's a sum.

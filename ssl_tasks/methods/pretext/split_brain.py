@@ -12,7 +12,7 @@ Differs from the paper:
   is of one half alone, and what is exported is fed with both halves at once, which it never was in training.
 - A colour at a lightness of 50 that sRGB has not is shown as the next one on its border, channel by channel.
 - Bins of ab are those of `ssl_tasks.data.lab`, 261 and not 313.
-- Both are told at the encoder's places, as the mean over each; the paper's are at a resolution of its own.
+- Both are told at the encoder's places, as the mean over each place.
 """
 
 import torch
