@@ -183,7 +183,7 @@ def _symptom(look: Looked, first: Looked, before: Looked) -> tuple[str, str]:
     if look.get("word_perplexity", math.inf) <= min(FEW_WORDS, 1.2 * before.get("word_perplexity", 0.0)):  # few that become more are a late start
         return "one word", (
             f"nearly all patches are told by the same word (perplexity {look['word_perplexity']:.2f}): "
-            "of the tokenizer stage lower kl_weight, raise kl_rise, raise train.optimizer.learning_rate, or train longer"
+            "of the tokenizer stage lower kl_weight where train/kl is near 0 and raise it elsewhere, or train longer"
         )
     return _of_teacher(look) if "teacher_entropy" in look else ("", "")
 
