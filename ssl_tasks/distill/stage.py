@@ -184,7 +184,7 @@ def _pretrain_alone(config: Pretrain, output: str, training: Training, tracker: 
     encoder = TimmEncoder(config.encoder)
     if config.init_from:
         tracker.note(f"{output} {start_from(encoder, config.init_from, training.job, f'students.{name}.init_from')}")
-    learner = fit(methods.build(config.method, encoder), training.images, config.train, name=output, **training.fitting(tracker))
+    learner = fit(methods.build(config.method, encoder, images=len(training.images)), training.images, config.train, name=output, **training.fitting(tracker))
     return training.seal(learner, config.method.exports)
 
 
