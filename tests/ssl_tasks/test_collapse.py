@@ -57,7 +57,7 @@ def digits() -> tuple[NDArray[np.uint8], list[str]]:
 
 @cache
 def words() -> DVAE:
-    """A tokenizer of the digits in the patches of `VIT`, trained until it uses dozens of words: of one with random weights there is nothing to learn."""
+    """A tokenizer of the digits in the patches of `VIT`, trained for a moment: of one with random weights there is nothing to learn."""
     network = {"image_size": 16, "patch_size": 4, "channels": 1, "vocabulary": 64, "dim": 16, "width": 16, "depth": 1}
     train = {"epochs": 10, "batch_size": 64, "warmup": 0.1, "optimizer": {"kind": "adamw", "learning_rate": 1e-2, "weight_decay": 1e-4}}
     config = Tokenizer.model_validate({"dataset": "digits", "network": network, "train": train, "views": {"flip": 0.0, "scale": [0.6, 1.0]}, "kl_weight": 2.0})
