@@ -81,6 +81,8 @@ def config_of(kind: str) -> Any:
     changed: dict[str, Any] = {name: value for name, value in HEADS.items() if name in member.model_fields}
     if kind == "swav":
         changed["queue"] = 0  # its authors use one only where the batch is much smaller than the prototypes are many
+    if kind == "instance_discrimination":
+        changed["negatives"] = 0  # the exact softmax: NCE's normaliser is that of random rows, and a few hundred steps do not make up for it
     if kind == "fcmae":
         changed["decoder_depth"] = 1  # the paper's
     if "momentum" in member.model_fields and member.model_fields["momentum"].default:
