@@ -56,7 +56,7 @@ class InstanceDiscrimination(MethodSpec):
     temperature: PositiveFloat = Field(0.07, description="of the softmax over similarities")
     negatives: NonNegativeInt = Field(
         4096,
-        description="images that are drawn to stand against each (NCE); 0 takes the softmax over all images, which is exact, and better for small sets and short trainings",
+        description="images that are drawn to stand against each (NCE); 0 takes the softmax over all images, which is exact, and better for small sets",
     )
     proximal: NonNegativeFloat = Field(30.0, description="weight of the squared distance to what the bank holds of the image; the authors' later code has none")
     bank_momentum: Momentum = Field(0.5, description="of a row of the bank, each time that its image is seen")
