@@ -107,4 +107,5 @@ def _to_mind(images: int, encoder: Encoder, task: Use) -> Iterator[Choice]:
     if task != "dense" and encoder.architecture != "vit":
         yield Choice("moco_v2 or simclr with decoupled: true", "where only batches below 256 fit: a queue, or a loss that small batches suffice", _COOKBOOK)
     if task == "both" and not encoder.is_vit:
-        yield Choice("a ViT", "methods that train whole images and patches at once mask patches, which other encoders lack", "https://arxiv.org/abs/2304.07193, section 6")
+        why = "methods that train whole images and patches at once mask patches, which other encoders lack"
+        yield Choice("a ViT", why, "https://arxiv.org/abs/2304.07193, section 6")

@@ -57,7 +57,9 @@ class Encoder(Spec):
         """Which of those whose inside is known, by its name; None for any other."""
         if self.is_vit:
             return "vit"
-        return next((known for known, start in (("swin", "swin_"), ("convnextv2", "convnextv2_")) if self.name.startswith(start)), None)  # type: ignore[return-value]  # of literals
+        if self.name.startswith("swin_"):
+            return "swin"
+        return "convnextv2" if self.name.startswith("convnextv2_") else None
 
     @property
     def patch(self) -> int | None:

@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 
 from schemas.catalog import Entry, catalog
+from schemas.choosing import Choice, Use, advise
 from schemas.encoders import Encoder
 from schemas.errors import UserError, did_you_mean
-from schemas.choosing import Choice, Use, advise
 from workflows.engine.cli_options import Json, print_json
 
 app = typer.Typer()
