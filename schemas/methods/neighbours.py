@@ -58,7 +58,9 @@ class InstanceDiscrimination(MethodSpec):
         4096,
         description="images that are drawn to stand against each (NCE); 0 takes the softmax over all images, which is exact, and better for small sets",
     )
-    proximal: NonNegativeFloat = Field(30.0, description="weight of the squared distance to what the bank holds of the image; the authors' later code has none")
+    proximal: NonNegativeFloat = Field(
+        30.0, description="weight, beside NCE, of the squared distance to what the bank holds of the image; the authors' code has none"
+    )
     bank_momentum: Momentum = Field(0.5, description="of a row of the bank, each time that its image is seen")
     output: PositiveInt = Field(128, description="dimension of the linear head's output, and of the bank")
     views: OneCrop = Field(Views(preset="moco_v1", count=1), description="how one view is made of an image")

@@ -140,7 +140,7 @@ def test_an_image_is_known_by_its_row_in_the_set_however_batches_are_shuffled() 
 
 
 def test_without_negatives_the_softmax_is_over_all_images() -> None:
-    method = made(negatives=0, proximal=0.0)
+    method = made(negatives=0)
     crop, rows, drawn = views_of(method)
     assert drawn.shape == (BATCH, 0)
     terms = method([crop, rows, drawn], 0.0)

@@ -11,7 +11,8 @@ the mean of exp(v . row / tau); lambda, the weight of the proximal term, which h
 Differs from the paper and the authors' code (https://github.com/zhirongw/lemniscate.pytorch):
 - The proximal term is the paper's (equation 10, lambda 30); the code has none.
 - The code starts the bank with vectors of any direction and length; here they have length 1.
-- `negatives: 0` takes the softmax over all images, as `--nce-k 0` of the code, in place of NCE.
+- `negatives: 0` takes the softmax over all images, as `--nce-k 0` of the code, in place of NCE. It has no proximal term: that is made for a sum
+  over m negatives, and beside the softmax, whose gradients are far smaller, it drew a ViT's embeddings of digits to one point.
 - Augmentations are those of `ssl_tasks.data.views`, which see for how they differ: the code greys before it jitters, in a fixed order.
 """
 
@@ -65,10 +66,12 @@ class InstanceDiscrimination(Method):
         v = normalize(self._embedded(crop).to(self.bank.rows.dtype), dim=1)
         if self.training:
             self._seen = rows, v
-        terms = {"nce": self._nce(v, torch.cat([rows[:, None], drawn], dim=1))} if self.config.negatives else self._softmax(v, rows)
-        if self.config.proximal:
-            terms["proximal"] = self.config.proximal * proximal(v, self.bank.rows[rows])
-        return terms
+        if not self.config.negatives:
+            return {"softmax": instance_softmax(v, self.bank.rows, rows, self.config.temperature)}
+        nce = self._nce(v, torch.cat([rows[:, None], drawn], dim=1))
+        if not self.config.proximal:
+            return {"nce": nce}
+        return {"nce": nce, "proximal": self.config.proximal * proximal(v, self.bank.rows[rows])}
 
     def after_step(self, progress: float) -> None:
         if self._seen is not None:
@@ -85,9 +88,6 @@ class InstanceDiscrimination(Method):
     def _embedded(self, crop: Tensor) -> Tensor:
         embedded: Tensor = self.head(self.encoder(crop))
         return embedded
-
-    def _softmax(self, v: Tensor, rows: Tensor) -> Terms:
-        return {"softmax": instance_softmax(v, self.bank.rows, rows, self.config.temperature)}
 
     def _nce(self, v: Tensor, compared: Tensor) -> Tensor:
         """Equation 7: `compared` (B, 1 + m) are the image itself, then its negatives."""
