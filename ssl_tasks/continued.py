@@ -68,6 +68,7 @@ def _fitted(state: State, method: Method, source: str) -> State:
     if wrong:
         raise UserError(
             f"'{source}' is a checkpoint of another method or encoder: {few(wrong, '; ')}; "
-            f"make `method` and `encoder` those of '{source}': only image_size, views and schedules may differ"
+            f"make `method` and `encoder` those of '{source}': only views and schedules may differ, "
+            "and image_size where the method trains no part that is made for one size"
         )
     return {name: made[name] for name in wanted}

@@ -202,7 +202,7 @@ def _train_case(name: str, workdir: Path, tracker: Recorder) -> Learner:
         return inputs(method, views, seed=seat.step)[1]
 
     needed = targets if isinstance(CASES[name].config, tuple(members(Distiller))) else None
-    images = stripes(80, 18)[0]
+    images = stripes(80, 18, CASES[name].encoder.channels)[0]
     return fit_together({"": method}, images, KILLED, seed=3, workdir=workdir, tracker=tracker, targets=needed)[""]
 
 

@@ -33,14 +33,15 @@ DINO = configs.DINO(prototypes=16, hidden=16, bottleneck=8, momentum=0.99, views
 TRAIN = Train(epochs=4, batch_size=16, optimizer=AdamW(learning_rate=5e-4), checkpoint_steps=5, monitors=4)
 
 
-def stripes(count: int = 80, side: int = 10) -> tuple[NDArray[np.uint8], list[str]]:
-    """Images of four classes, told apart by the direction of their stripes, with noise; and the classes."""
+def stripes(count: int = 80, side: int = 10, channels: int = 1) -> tuple[NDArray[np.uint8], list[str]]:
+    """Images of four classes, told apart by the direction of their stripes, with noise, in colour the further the paler; and the classes."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side]
     waves = np.stack([np.sin(wave + phase) for wave, phase in ((y, 0), (x, 0), (x + y, 0), (x - y, 0))])
     classes = np.arange(count) % 4
     pixels = 127 + 80 * waves[classes] + rng.normal(0, 20, (count, side, side))
-    return pixels.clip(0, 255).astype(np.uint8)[:, None], [f"class {c}" for c in classes]
+    tints = 1 / np.arange(1, channels + 1)
+    return (pixels.clip(0, 255)[:, None] * tints[:, None, None]).astype(np.uint8), [f"class {c}" for c in classes]
 
 
 class Recorder:

@@ -88,7 +88,13 @@ def head(method: Method) -> nn.Module | None:
     found = found.network if isinstance(found, Teacher) else found
     found = found.crops if isinstance(found, Heads) else found
     found = found.mlp if isinstance(found, PrototypeHead) else found
-    return found.eval() if isinstance(found, nn.Module) else None
+    return found.eval() if isinstance(found, nn.Module) and _takes(found, method.exported().dim) else None
+
+
+def _takes(head: nn.Module, dim: object) -> bool:
+    """Whether a head works on features of so many dimensions: one that looks at places, or at several parts of an image, does not."""
+    first = next((layer for layer in head.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))), None)
+    return isinstance(first, nn.Linear) and first.in_features == dim
 
 
 @torch.inference_mode()

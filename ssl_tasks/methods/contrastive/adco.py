@@ -73,9 +73,9 @@ class AdCo(Method):
             queries, keys = (gather(each.to(self.velocity.dtype)) for each in self._seen)
             self.velocity.mul_(self.config.negatives_momentum).add_(self.uphill(queries, keys))
             self.negatives.rows.copy_(normalize(self.negatives.rows + self.config.negatives_rate * self.velocity, dim=1))
+            self._has_all = self._has_all or self.negatives.is_full
             if not self._has_all:
                 self.negatives.push(normalize(self._seen[1], dim=1))
-                self._has_all = self.negatives.is_full
             self._seen = None
         self.key_encoder.follow(self.encoder, self.config.momentum)
         self.key_head.follow(self.head, self.config.momentum)
