@@ -127,15 +127,17 @@ def run(kind: str, encoder: Encoder, seed: int, epochs: float, train: Any, test:
     torch.manual_seed(seed)
     method = build(config, TimmEncoder(encoder), images=len(train[0]), tokenizer=words)
     settings = Train(epochs=epochs, batch_size=BATCH, optimizer=AdamW(learning_rate=1e-3), warmup=0.1, clip=3.0, checkpoint_steps=10**6)
+    exported: Any = method.exported()
+    start = {"start": judged(exported, train, test)} if exported.config != encoder else {}
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
     held, began, worked = resident(), time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         learner = fit(method, train[0], settings, seed=seed, workdir=Path(folder), tracker=Silent())
     worked = time.process_time() - worked
     megabytes = (resident() - held) / 1000
-    exported: Any = method.exported()
     return {
         **judged(exported, train, test),
+        **start,
         "loss": round(learner.curve[-1]["train/loss"], 4),
         "cpu_seconds_a_step": round(worked / learner.done, 4),
         "megabytes": round(megabytes),

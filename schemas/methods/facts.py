@@ -52,7 +52,7 @@ def measured(kind: str) -> str:
     row = results()["methods"].get(kind)
     if not row:
         return ""
-    random = results()["random"][row["encoder"]]
+    random = next(iter(row["seeds"].values())).get("start") or results()["random"][row["encoder"]]
     told = [f"{title} {statistics.mean(seed[name] for seed in row['seeds'].values()):.1f} ({random[name]:.1f})" for name, title in _MEASURES if name in random]
     return f"{', '.join(told)} on {row['encoder']}, in brackets its random start"
 
