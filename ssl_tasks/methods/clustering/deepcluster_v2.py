@@ -6,7 +6,7 @@ one every crop of an image must tell the image's cluster. The centroids are the 
 
 Symbols: z, projections of length 1; c, prototypes, the centroids; tau, the temperature of the softmax over z c.
 
-Differs from the authors' code (https://github.com/facebookresearch/swav/blob/main/main_deepclusterv2.py):
+Differs from the paper and the authors' code (https://github.com/facebookresearch/swav/blob/main/main_deepclusterv2.py):
 - Before the first epoch the authors let the untrained network look at all images, and cluster that. Here labels are random, and used
   alike, until every image was seen once: the first epoch tells images apart by chance.
 - An epoch is over when as many images were seen as there are; what its last batch left out is clustered as it was seen before, a random
