@@ -31,8 +31,7 @@ from ssl_tasks.methods.contrastive.simclr import SimCLR
 from ssl_tasks.methods.contrastive.sscd import SSCD
 from ssl_tasks.methods.decorrelation.barlow_twins import BarlowTwins
 from ssl_tasks.methods.decorrelation.vicreg import VICReg
-from ssl_tasks.methods.decorrelation.vicreg_ctr import VICRegCtr
-from ssl_tasks.methods.decorrelation.vicreg_exp import VICRegExp
+from ssl_tasks.methods.decorrelation.vicreg_duality import VICRegDuality
 from ssl_tasks.methods.decorrelation.vicregl import VICRegL
 from ssl_tasks.methods.decorrelation.w_mse import WMSE
 from ssl_tasks.methods.masked.beit import BEiT
@@ -103,8 +102,8 @@ METHODS: dict[type[configs.MethodSpec], Any] = {
     configs.DenseCL: DenseCL,
     configs.VICRegL: VICRegL,
     configs.WMSE: WMSE,
-    configs.VICRegExp: VICRegExp,
-    configs.VICRegCtr: VICRegCtr,
+    configs.VICRegExp: VICRegDuality,
+    configs.VICRegCtr: VICRegDuality,
     configs.DeepClusterV2: DeepClusterV2,
     configs.SeLa: SeLa,
     configs.PCL: PCL,

@@ -30,8 +30,8 @@ each = pytest.mark.parametrize(
     "family",
     [
         Family(
-            Method, METHODS, len(METHODS) - 2, methods, "ssl_tasks/methods/", "Differs from the paper", "arxiv.org|openaccess|github|www.jmlr.org"
-        ),  # MoCo v1 and v2 share a file, MSN and PMSN too
+            Method, METHODS, len(METHODS) - 3, methods, "ssl_tasks/methods/", "Differs from the paper", "arxiv.org|openaccess|github|www.jmlr.org"
+        ),  # MoCo v1 and v2 share a file, MSN and PMSN too, and VICReg-exp and -ctr
         Family(Distiller, OBJECTIVES, len(OBJECTIVES), distillers, "ssl_tasks/distill/", "Differs from the", "arxiv.org|www.cs.cornell.edu"),
     ],
     ids=["pretraining", "distillation"],
