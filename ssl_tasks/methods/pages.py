@@ -24,7 +24,7 @@ from ssl_tasks.methods import METHODS
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "methods"
 LONGER = ROOT / "benchmarks" / "learning_longer.json"
-"""Of those that learn nothing on the small budget: what a longer training of one seed came to."""
+"""Of those that learn nothing on the small budget: why, and what a longer training of one seed came to where there was one."""
 _ENCODERS = {
     "resnet50": "A ConvNet",
     "vit_small_patch16_224": "A ViT",
@@ -134,9 +134,9 @@ def _later(kind: str) -> str:
     rows = json.loads(LONGER.read_text()) if LONGER.exists() else {}
     if kind not in rows:
         return "not told from random init"
-    row = rows[kind]
-    then = f"{row['knn']:.1f} after {row['epochs']} epochs, one seed"
-    return f"not told from random init; {then}: {row.get('why', 'the budget is too short for it')}"
+    row, why = rows[kind], rows[kind].get("why", "the budget is too short for it")
+    then = f"{row['knn']:.1f} after {row['epochs']} epochs, one seed: " if "knn" in row else ""
+    return f"not told from random init; {then}{why}"
 
 
 if __name__ == "__main__":
