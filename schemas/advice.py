@@ -11,7 +11,7 @@ from typing import Any
 
 from schemas.curation import most_kept
 from schemas.encoders import Encoder
-from schemas.methods import BYOL, MoCoV1, MoCoV2
+from schemas.methods import BYOL, MSF, NNCLR, MoCoV1, MoCoV2
 from schemas.pipeline import Pipeline
 from schemas.references import Loc
 from schemas.smoothing import of_teacher
@@ -130,7 +130,7 @@ def _flips(training: _Training) -> Iterator[Advice]:
 
 def _colours(training: _Training) -> Iterator[Advice]:
     (_, views), stage = training.views, training.stage
-    if not isinstance(stage, Pretrain) or stage.encoder.channels == 1 or training.method.family == "masked":
+    if not isinstance(stage, Pretrain) or stage.encoder.channels == 1 or training.method.family in ("masked", "pretext") or "colour" in training.method.needs:
         return
     if not views.grey and not (views.jitter and (views.brightness or views.contrast or views.saturation or views.hue)):
         yield (
@@ -172,10 +172,13 @@ def _queue(training: _Training) -> Iterator[Advice]:
     if not queue:
         return
     if training.images and queue > training.images:
+        role = "as its own nearest neighbour" if isinstance(training.method, NNCLR | MSF) else "as a negative"
         yield (
             ("method", "queue"),
-            f"a queue of {queue:,.0f} is longer than the {training.images:,} images: it holds each several times, also the query's own image as a negative",
+            f"a queue of {queue:,.0f} is longer than the {training.images:,} images: it holds each several times, also the query's own image {role}",
         )
+    elif isinstance(training.method, MSF):  # its authors' memory is as old, and only looked up
+        return
     elif momentum and (drift := 1 - momentum ** (queue / training.batch)) > 0.5 and momentum >= 0.9:
         yield (
             ("method", "queue"),
@@ -233,7 +236,7 @@ def _weights(training: _Training) -> Iterator[Advice]:
 
 def _masking(training: _Training) -> Iterator[Advice]:
     ratio = training.number("mask_ratio")
-    if ratio is not None and not 0.4 <= ratio <= 0.9:
+    if ratio is not None and training.method.family == "masked" and not 0.4 <= ratio <= 0.9:
         yield (
             ("method", "mask_ratio"),
             f"masking {ratio:.0%} of the patches makes the task too {'easy' if ratio < 0.4 else 'hard'}: 40 to 80% work (MAE, figure 5: https://arxiv.org/abs/2111.06377)",
@@ -243,7 +246,7 @@ def _masking(training: _Training) -> Iterator[Advice]:
 def _sizes(training: _Training) -> Iterator[Advice]:
     stated, views = training.views
     for place, encoder in training.encoders.items():
-        if encoder.patch and (tokens := (encoder.image_size // encoder.patch) ** 2) > 784:
+        if encoder.is_vit and encoder.patch and (tokens := (encoder.image_size // encoder.patch) ** 2) > 784:
             times = f"{(tokens / 196) ** 2:,.0f} times the time and memory of 224 px in patches of 16"
             yield (*place, "image_size"), f"{tokens:,} patches an image: attention takes {times}"
         if encoder.patch and views.local_count and (side := views.local_side(encoder.image_size) // encoder.patch) < 3:

@@ -8,7 +8,9 @@ import yaml
 
 from schemas.advice import advice
 from schemas.load import loads, warnings
+from schemas.methods import Method, MethodSpec
 from schemas.pipeline import Pipeline
+from schemas.shapes import kinds
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = """
@@ -163,3 +165,21 @@ def test_students_of_class_scores_are_warned_of_a_teacher_trained_with_label_smo
     assert re.search(f"'{teacher}' was trained with label smoothing 0.1, .* set its smoothing to 0", message)
     assert warned("0.0", "hinton") == []
     assert warned("0.1", "feature") == []
+
+
+ABLE = {"vit": VIT, "swin": "{name: swin_tiny_patch4_window7_224}", "convnextv2": "{name: convnextv2_atto}"}
+
+
+@pytest.mark.parametrize("kind", kinds(Method))
+def test_no_method_is_warned_of_as_its_paper_has_it(kind: str) -> None:
+    spec = kinds(Method)[kind]
+    assert issubclass(spec, MethodSpec)
+    method = f"{{kind: {kind}, tokenizer: words}}" if "tokenizer" in spec.takes else kind
+    encoder = ABLE[spec.architectures[0]] if spec.architectures else RESNET
+    text = BASE.format(method=method, encoder=encoder, train="{batch_size: 1024, epochs: 300}", source=FOLDER)
+    assert advice(loads(text + "  words: {kind: tokenizer, dataset: raw}\n")) == []
+
+
+def test_a_queue_longer_than_the_images_is_told_by_what_it_is_for() -> None:
+    told_of = told("{kind: nnclr, queue: 4096}", GREY, LONG, DIGITS)["method.queue"]
+    assert told_of.endswith("also the query's own image as its own nearest neighbour")
