@@ -48,11 +48,13 @@ HEADS = {
     **{"patch_hidden": 512, "patch_prototypes": 256, "patch_bottleneck": 128},
     **{"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4},
     **{"branch": 128, "permutations": 100},
+    **{"patches": 3, "steps": 2},
     **{"dimension": 32, "slice_size": 64, "clusters": 100, "granularities": (50, 100, 200)},
     **{"predictor_hidden": 512, "negatives": 768, "negatives_rate": 0.04, "dim": 32},
     **{"target_blocks": 2, "masks": 4, "predictor_width": 32, "predictor_depth": 2, "predictor_heads": 2},
 }
-"""Sizes of heads, for encoders of 128 and 96 dimensions; the papers' are for 384 to 2,048."""
+"""Sizes of heads, for encoders of 128 and 96 dimensions; the papers' are for 384 to 2,048. CPC's patches are of 16 px: seven a side, as in its
+paper, would be of 8 px and make a step fifteen times as long as SimCLR's."""
 VIT = LARGER_VIT.model_copy(update={"width": 64, "heads": 2})
 MILDER: dict[str, dict[str, float]] = {"swav": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
 """Halved strength of colour, as SimCLR's authors have it on CIFAR-10: with its ImageNet colours SwAV stands at ln K after this budget, its
