@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from schemas.distillers import DML, ONE
 from schemas.encoders import EXAMPLES, Encoder
 from schemas.finetuning import Strategy
-from schemas.methods import CLSA, WMSE, MethodSpec
+from schemas.methods import CLSA, WMSE, Method, MethodSpec
 from schemas.spec import Unfit
 from schemas.students import Student
 from schemas.training import Train
@@ -33,10 +33,9 @@ def check_patches(crop: str, size: int, encoder: Encoder, key: str) -> None:
         raise Unfit(f"{crop} of {size} px is not a multiple of patch size {encoder.patch}: set {key}, such as to {near}", key, "method")
 
 
-def check_method(method: MethodSpec, encoder: Encoder) -> None:
+def check_method(method: Method, encoder: Encoder) -> None:
     """Whether an encoder can do what a pretraining method asks of it."""
-    kind = getattr(method, "kind")  # noqa: B009  # of the members of the union
-    able = method.architectures
+    kind, able = method.kind, method.architectures
     if able and encoder.architecture not in able:
         wanted = " or ".join(EXAMPLES[each] for each in able)
         told = "masks patches, and '{}' has none" if able == ("vit",) else "masks parts of the image inside the encoder, which is not known for '{}'"

@@ -17,6 +17,7 @@ Differs from the paper and the authors' code (https://github.com/facebookresearc
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,8 @@ class DeepClusterV2(Method):
         *crops, images = views
         z = self._embedded(crops)
         if self.training:
-            for bank, own in zip(self.banks, z.detach().chunk(len(crops)), strict=False):  # small crops have none
-                bank.move(images, own, momentum=0.0)  # type: ignore[operator]  # a Bank
+            for bank, own in zip(cast(list[Bank], list(self.banks)), z.detach().chunk(len(crops)), strict=False):  # small crops have none
+                bank.move(images, own, momentum=0.0)
             self.rounds.count(len(images))
         heads = zip(self.prototypes, self.labels[:, images], strict=True)
         losses = [tell_label(cosines(z, prototypes) / self.config.temperature, labels.repeat(len(crops))) for prototypes, labels in heads]

@@ -18,6 +18,7 @@ Differs from the paper:
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,7 @@ class PCL(Method):
             self.rounds.count(len(images))
         loss = moco(queries, keys, self.queue.rows, self.config.temperature)
         if self.clustered:
-            found = [proto_nce(queries, each.centroids, each.phi, each.labels[images]) for each in self.granularities]  # type: ignore[arg-type, index]
+            found = [proto_nce(queries, each.centroids, each.phi, each.labels[images]) for each in self._clusters()]
             loss = loss + torch.stack(found).mean()
         return {"pcl": loss}
 
@@ -112,11 +113,14 @@ class PCL(Method):
         """How alive the queries are: see `measures.embedding`."""
         return embedding(self.head(self.encoder(views[0])))
 
+    def _clusters(self) -> list[Clusters]:
+        return cast(list[Clusters], list(self.granularities))
+
     def _cluster(self) -> None:
-        for number, (each, count) in enumerate(zip(self.granularities, self.config.granularities, strict=True)):
+        for number, (each, count) in enumerate(zip(self._clusters(), self.config.granularities, strict=True)):
             seed = int(self.rounds.done) * len(self.granularities) + number
             centroids, labels = kmeans(self.bank.rows, count, seed, self.config.kmeans_iterations)
-            each.phi.copy_(concentrations(self.bank.rows, centroids, labels, self.config.alpha, self.config.temperature))  # type: ignore[operator]
-            each.centroids.copy_(centroids)  # type: ignore[operator]  # a buffer
-            each.labels.copy_(labels)  # type: ignore[operator]
+            each.phi.copy_(concentrations(self.bank.rows, centroids, labels, self.config.alpha, self.config.temperature))
+            each.centroids.copy_(centroids)
+            each.labels.copy_(labels)
         self.clustered.fill_(True)
