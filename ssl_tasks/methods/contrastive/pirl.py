@@ -58,9 +58,7 @@ class PIRL(Method):
         crops = augment(self.config.views, images, self.encoder.config.image_size, draw)
         order = draw.uniforms(CELLS).argsort(dim=1)
         tiles = self.tiles.cut(crops[1], self.tiles.corners(draw).gather(1, order[..., None].expand(-1, -1, 2)))
-        others = len(self.bank.rows) - 1
-        drawn = (draw.uniforms(min(self.config.negatives, others)).double() * others).long()
-        return [*crops, tiles, draw.rows, drawn + (drawn >= draw.rows[:, None])]
+        return [*crops, tiles, draw.rows, draw.others(self.config.negatives, len(self.bank.rows))]
 
     def forward(self, views: list[Tensor], progress: float) -> Terms:
         images, _, tiles, rows, negatives = views
